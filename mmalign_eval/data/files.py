@@ -1,0 +1,140 @@
+"""Finding and reading a benchmark's native files, with errors that name file, line and expected layout."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..requests import ImageRef
+
+
+class Folder:
+    """A data folder: the benchmark's own, or a root that holds it under its usual name."""
+
+    def __init__(self, path: str, name: str, *, task: str, layout: str, get: str) -> None:
+        self.root, self.name, self.task, self.layout, self.get = Path(path), name, task, layout, get
+
+    @cached_property
+    def places(self) -> list[Path]:
+        """Where files are looked for, in order: the folder itself, then `<folder>/<benchmark>`."""
+        own = self.root / self.name
+        return [own, self.root] if own.is_dir() else [self.root]
+
+    def parquet(self) -> list[Path]:
+        """Parquet files of a downloaded hub data set, if that is what the folder holds."""
+        for place in self.places:
+            found = sorted(place.rglob("*.parquet"))
+            if found:
+                return found
+        return []
+
+    def find(self, *names: str) -> Path:
+        """The first file that exists among `names`.
+
+        Raises:
+            BadInput: None does; the message names the layout expected and where to get it.
+        """
+        found = self.maybe(*names)
+        if found is None:
+            looked = " and ".join(str(p) for p in self.places)
+            raise BadInput(
+                f"{self.task}: {' or '.join(names)} not found in {looked}; expected {self.layout}. Get it: {self.get}"
+            )
+        return found
+
+    def maybe(self, *names: str) -> Path | None:
+        """Like `find`, or None."""
+        for place in self.places:
+            for name in names:
+                if (place / name).is_file():
+                    return place / name
+        return None
+
+    @cached_property
+    def _image_roots(self) -> list[Path]:
+        subfolders = ("", "images", "val2014", "val2017", "test2014", "train2014", "coco/val2014", "coco/val2017",
+                      "../coco/val2014", "../coco/val2017", "../val2014", "../val2017")
+        roots = [place / sub for place in self.places for sub in subfolders]
+        return [r for r in dict.fromkeys(roots) if r.is_dir()]
+
+    def image(self, name: str) -> ImageRef:
+        """The image `name`, looked for in the folder and in the usual image folders in and beside it.
+
+        Raises:
+            BadInput: Not found, or a path that climbs out of the data folder.
+        """
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise BadInput(f"{self.task}: image name {name!r} leaves the data folder")
+        for root in self._image_roots:
+            if (root / name).is_file():
+                return ImageRef(str((root / name).resolve()))
+        looked = ", ".join(str(r) for r in self._image_roots)
+        raise BadInput(f"{self.task}: image {name} not found in {looked}; expected {self.layout}. Get it: {self.get}")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file (`BadInput` with the line of the first error)."""
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSON-lines file; blank lines are skipped."""
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path}:{number}: not valid JSON ({error.msg}); is the file complete?") from error
+        if not isinstance(row, dict):
+            raise BadInput(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+        yield number, row
+
+
+def read_csv(path: Path, columns: Iterable[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV file with a header.
+
+    Raises:
+        BadInput: One of `columns` is missing, or a row has another number of cells than the header.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in columns or () if c not in (reader.fieldnames or ())]
+        if missing:
+            raise BadInput(f"{path}: column {missing[0]!r} is missing; found {', '.join(reader.fieldnames or ())}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise BadInput(f"{path}:{reader.line_num}: the row does not have {len(reader.fieldnames or ())} cells")
+            yield reader.line_num, row
+
+
+def need(row: dict[str, Any], names: Iterable[str], where: str) -> list[Any]:
+    """The named fields of a row.
+
+    Raises:
+        BadInput: One is missing; `where` names file and line.
+    """
+    for name in names:
+        if name not in row:
+            raise BadInput(f"{where}: field {name!r} is missing; found {', '.join(map(str, row))}")
+    return [row[name] for name in names]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _lines(path: Path) -> list[str]:
+    # not splitlines(): answers may hold U+2028 and friends, which do not end a JSON line
+    return _text(path).split("\n")

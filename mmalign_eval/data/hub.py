@@ -1,0 +1,84 @@
+"""Rows of hub data sets and of parquet folders, one code path; images stay encoded until a batch needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInput
+from ..requests import ImageRef
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .source import HubRows
+
+
+def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any]]:
+    """Rows of a hub data set, the first id that exists.
+
+    Raises:
+        BadInput: No hub data set is known, or none can be reached.
+    """
+    from datasets import load_dataset
+
+    if hub is None:
+        raise BadInput(f"{task}: no hub data set is known; give --data {task}=DIR. Get it: {get}")
+    for config in hub.config:
+        errors = []
+        for name in hub.ids:
+            try:
+                dataset = load_dataset(name, None if config == "default" else config, split=hub.split)
+                break
+            except (FileNotFoundError, ConnectionError, ValueError, OSError) as error:
+                errors.append(f"{name}: {' '.join(str(error).split())[:160]}")
+        else:
+            raise BadInput(
+                f"{task}: cannot load {' or '.join(hub.ids)} from the hub ({'; '.join(errors)}); without network give "
+                f"--data {task}=DIR (native files or parquet), --data mini, or set MMEVAL_DATA. Get it: {get}"
+            )
+        yield from _rows(task, hub, dataset, name, config)
+
+
+def parquet_rows(task: str, hub: HubRows, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of a downloaded hub data set: parquet files in the hub's folder layout (`<config>/<split>-*.parquet`)."""
+    from datasets import load_dataset
+
+    for config in hub.config:
+        own = [f for f in files if f.parent.name == config] or [f for f in files if config in f.stem]
+        chosen = [f for f in own or files if hub.split in f.stem] or list(own or files)
+        dataset = load_dataset("parquet", data_files=[str(f) for f in chosen], split="train")
+        yield from _rows(task, hub, dataset, str(chosen[0].parent), config)
+
+
+def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str) -> Iterator[dict[str, Any]]:
+    for column in hub.columns:
+        if column not in dataset.column_names:
+            found = ", ".join(dataset.column_names)
+            raise BadInput(f"{task}: column {column!r} is missing in {name}; found {found}")
+    refs = _image_refs(dataset, hub.image) if hub.image else None
+    plain = dataset.remove_columns([hub.image]) if hub.image else dataset
+    for index, row in enumerate(plain):
+        if refs is not None:
+            row[hub.image] = refs(index)
+        yield {**row, "_config": config}
+
+
+def _image_refs(dataset: Dataset, column: str) -> Any:
+    """Row index to a reference into the Arrow file that `datasets` keeps on disk."""
+    from datasets import Dataset
+
+    files = [entry["filename"] for entry in dataset.cache_files]
+    starts, total = [], 0
+    for file in files:
+        starts.append(total)
+        total += Dataset.from_file(file).num_rows
+    if total != dataset.num_rows:
+        raise BadInput(f"the cached Arrow files hold {total} rows, the data set {dataset.num_rows}: clear its cache")
+
+    def ref(index: int) -> ImageRef:
+        part = max(i for i, start in enumerate(starts) if start <= index)
+        return ImageRef(files[part], index - starts[part], column)
+
+    return ref

@@ -1,0 +1,155 @@
+"""Where samples come from: a hub data set, a folder of native files or parquet, or the miniature."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ..errors import BadInput
+from ..requests import ImageRef
+from ..task import Sample
+from .files import Folder
+
+ENV_DATA = "MMEVAL_DATA"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place.
+
+    Attributes:
+        kind: `mini` (the miniature's own files), `hub`, or `dir`.
+        path: The folder, for `mini` and `dir`.
+    """
+
+    kind: Literal["mini", "hub", "dir"]
+    path: str = ""
+
+    def __str__(self) -> str:
+        """As results name it: never a machine's path."""
+        return {"mini": "miniature", "hub": "hub", "dir": "native files"}[self.kind]
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """A data set on the hub.
+
+    Attributes:
+        ids: Repository ids, newest first; the next is tried when one is not found.
+        config: Configuration names to load (several are concatenated with a `_config` field in each row).
+        split: Split name.
+        columns: Columns that the loader needs; a missing one is reported by name.
+        image: Name of the image column, or empty.
+    """
+
+    ids: tuple[str, ...]
+    split: str
+    columns: tuple[str, ...]
+    config: tuple[str, ...] = ("default",)
+    image: str = ""
+
+
+class TaskData(ABC):
+    """How one benchmark's samples are read. Subclasses say the layout and turn files or rows into samples."""
+
+    task: str = ""
+    folder: ClassVar[str]  # its folder under a data root
+    layout: ClassVar[str]  # the files expected, for messages and `mmeval tasks show`
+    get: ClassVar[str]  # where to get them
+    hub: ClassVar[HubRows | None] = None
+
+    def samples(self, source: Source) -> Iterator[Sample]:
+        """All samples of the source, ids checked for duplicates.
+
+        Raises:
+            BadInput: Files missing or in another layout, columns missing, duplicate ids, no sample at all.
+        """
+        seen: set[str] = set()
+        for sample in self._open(source):
+            if sample.id in seen:
+                raise BadInput(f"{self.task}: sample id {sample.id!r} occurs twice in {source.path or source}")
+            seen.add(sample.id)
+            yield sample
+        if not seen:
+            raise BadInput(f"{self.task}: no samples in {source.path or source}; expected {self.layout}")
+
+    @abstractmethod
+    def native(self, folder: Folder) -> Iterable[Sample]:
+        """Samples from the benchmark's own files."""
+
+    def rows(self, rows: Iterable[dict[str, Any]]) -> Iterable[Sample]:
+        """Samples from hub rows; `row[image column]` is an `ImageRef`."""
+        raise BadInput(f"{self.task}: no hub layout is known; use --data {self.task}=DIR with {self.layout}")
+
+    def _open(self, source: Source) -> Iterable[Sample]:
+        if source.kind == "hub":
+            from .hub import hub_rows
+
+            return self.rows(hub_rows(self.task, self.hub, self.get))
+        folder = Folder(source.path, self.folder, task=self.task, layout=self.layout, get=self.get)
+        if self.hub and folder.parquet():
+            from .hub import parquet_rows
+
+            return self.rows(parquet_rows(self.task, self.hub, folder.parquet()))
+        return self.native(folder)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What `--data` said: one default place and places for single tasks.
+
+    Attributes:
+        default: For every task not named.
+        tasks: Task name to its own place.
+    """
+
+    default: str = ""
+    tasks: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, values: Iterable[str], only_mini: bool) -> DataChoice:
+        """Reads `mini`, `hub`, `DIR` and `TASK=DIR` values.
+
+        Args:
+            values: As given on the command line.
+            only_mini: Every model is the embedded miniature: its data is then what was asked for when nothing else is.
+
+        Raises:
+            BadInput: Two defaults.
+        """
+        default, tasks = "", {}
+        for value in values:
+            name, equals, place = value.partition("=")
+            if equals and not Path(value).exists():
+                tasks[name] = place
+            elif default:
+                raise BadInput(f"--data {default} and --data {value}: give one default, or TASK=DIR for single tasks")
+            else:
+                default = value
+        return cls(default or os.environ.get(ENV_DATA, "") or ("mini" if only_mini else "hub"), tasks)
+
+    def source(self, task: str) -> Source:
+        """The source for a task.
+
+        Raises:
+            BadInput: The folder does not exist.
+        """
+        place = self.tasks.get(task, self.default)
+        if place == "hub":
+            return Source("hub")
+        if place == "mini":
+            from ..miniature import data_dir
+
+            return Source("mini", str(data_dir()))
+        if not Path(place).is_dir():
+            raise BadInput(f"--data {place}: no such folder (give mini, hub, a folder, or TASK=DIR)")
+        return Source("dir", place)
+
+
+def with_image(row: dict[str, Any], column: str, ref: ImageRef) -> dict[str, Any]:
+    """The row with its image replaced by a reference."""
+    return {**row, column: ref}

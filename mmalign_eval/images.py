@@ -1,0 +1,115 @@
+"""Reading images: bytes, digest and pixels of an `ImageRef`, each only when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ImageError
+from .requests import ImageRef
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 200_000_000  # more than any benchmark's image; a decompression bomb is refused before it is decoded
+
+
+def read_bytes(ref: ImageRef) -> bytes:
+    """The encoded image.
+
+    Raises:
+        ImageError: The file is missing or the row holds no image.
+    """
+    if ref.row >= 0:
+        cell = _arrow_table(ref.path)[ref.row][ref.column]
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if data is None and isinstance(cell, dict) and cell.get("path"):
+            return read_bytes(ImageRef(cell["path"]))
+        if not data:
+            raise ImageError(f"row {ref.row} of {ref.path} has no image in column {ref.column!r}")
+        return bytes(data)
+    try:
+        return Path(ref.path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read image {ref.path}: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=1_000_000)
+def _digest(path: str, row: int, column: str) -> str:
+    return hashlib.sha256(read_bytes(ImageRef(path, row, column))).hexdigest()
+
+
+def digest(ref: ImageRef) -> str:
+    """SHA-256 of the encoded image, before transforms; read once a process."""
+    return _digest(ref.path, ref.row, ref.column)
+
+
+def open_image(ref: ImageRef) -> Image:
+    """Decodes to RGB and applies the transforms.
+
+    Raises:
+        ImageError: Missing, damaged, too large, or not an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    data = read_bytes(ref)
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(f"image {label(ref)} has {image.width}x{image.height} pixels: too large to decode")
+        image = image.convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
+    for name in ref.transforms:
+        image = _transform(name)(image)
+    return image
+
+
+def label(ref: ImageRef) -> str:
+    """How an image is named in messages."""
+    return f"{ref.path}[{ref.row}]" if ref.row >= 0 else ref.path
+
+
+class ImagePool:
+    """Decodes images ahead of the model on a few threads; keeps only those of the batches in flight."""
+
+    def __init__(self, workers: int = 2) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="mmeval-image")
+        self._futures: dict[ImageRef, Future[Image]] = {}
+
+    def expect(self, refs: Iterable[ImageRef], keep: Iterable[ImageRef] = ()) -> None:
+        """Starts decoding `refs`; forgets images that are in neither list."""
+        wanted = dict.fromkeys([*keep, *refs])
+        kept = {ref: future for ref, future in self._futures.items() if ref in wanted}
+        for ref in wanted:
+            if ref not in kept:
+                kept[ref] = self._pool.submit(open_image, ref)
+        self._futures = kept
+
+    def get(self, ref: ImageRef) -> Image:
+        """The decoded image, waiting for it if need be (raises `ImageError` as `open_image` does)."""
+        future = self._futures.get(ref)
+        return future.result() if future else open_image(ref)
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._futures = {}
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _transform(name: str) -> Any:
+    from .registry import IMAGE_TRANSFORMS
+
+    return IMAGE_TRANSFORMS.get(name)
+
+
+@lru_cache(maxsize=16)
+def _arrow_table(path: str) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_file(path).with_format(None)

@@ -1,0 +1,80 @@
+"""A metric: per-cluster sufficient statistics that add up, and a value of their sums.
+
+Keeping sums makes every corpus metric (F1, BLEU, totals) as cheap to resample as a mean: statistics.py draws clusters
+with replacement and adds their statistics, without looking at a record or a caption again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Record = dict[str, Any]
+Better = Literal["higher", "lower", "neither"]
+Stat = Callable[[Sequence[Record]], Sequence[float]]
+Value = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a benchmark.
+
+    Attributes:
+        name: Name in tables and files, `part/metric` where the benchmark has parts.
+        stat: Records of one cluster to a vector of k sums; called once a cluster and shared between metrics that
+            name the same function object.
+        value: Sums `[..., k]` to the value `[...]`; nan where it is undefined (nothing to divide by).
+        unit: `fraction` (0-1), `percent`, `points`, or a word of the benchmark.
+        better: Which direction is better.
+        proportion: The value is sums[0] / sums[1] of 0/1 outcomes: Wilson's interval applies.
+        best: Its best possible value, or None if unbounded or not known.
+        keep: Which records count (a split); None: all.
+        help: One line: what it is and where it is defined.
+    """
+
+    name: str
+    stat: Stat
+    value: Value
+    unit: str = "fraction"
+    better: Better = "higher"
+    proportion: bool = False
+    best: float | None = 1.0
+    keep: Callable[[Record], bool] | None = None
+    help: str = ""
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    """sums[0] / sums[1]; nan where the denominator is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(sums[..., 1] != 0, sums[..., 0] / np.where(sums[..., 1] == 0, 1, sums[..., 1]), np.nan)
+
+
+def mean_of(field: str) -> Stat:
+    """Statistics of a mean over records: the sum of a field and the count."""
+
+    def stat(records: Sequence[Record]) -> Sequence[float]:
+        return (float(sum(r[field] for r in records)), float(len(records)))
+
+    return stat
+
+
+def mean(name: str, field: str, **kwargs: Any) -> Metric:
+    """The mean of a record field."""
+    return Metric(name, mean_of(field), ratio, **kwargs)
+
+
+def by(field: str, parts: Sequence[str], metrics: Sequence[Metric]) -> list[Metric]:
+    """Each metric for each part (a split, a subset), named `part/metric`."""
+
+    def keep(part: str) -> Callable[[Record], bool]:
+        return lambda record: record[field] == part
+
+    keeps = {part: keep(part) for part in parts}
+    return [
+        Metric(f"{part}/{m.name}", m.stat, m.value, m.unit, m.better, m.proportion, m.best, keeps[part], m.help)
+        for part in parts
+        for m in metrics
+    ]

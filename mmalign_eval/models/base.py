@@ -1,0 +1,111 @@
+"""What the engine needs of a model adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..errors import BadInput, did_you_mean
+from ..images import ImagePool
+from ..requests import GenParams, Request, Response
+
+Options = Mapping[str, str]
+
+
+class ModelAdapter(ABC):
+    """Drives one model. Opening an adapter reads configuration and tokenizer only; `load` brings the weights.
+
+    Attributes:
+        name: Short name, used for the result folder.
+        images: Whether it takes images.
+        text_only: Whether text tasks are to be given to `for_text()` instead (a multimodal model's backbone).
+        batch_tokens: Most tokens (prompt plus new) in a batch; 0: no limit.
+        batch_rows: Most requests in a batch; 0: no limit.
+    """
+
+    name: str
+    images: bool = False
+    batch_tokens: int = 0
+    batch_rows: int = 0
+    option_names: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Everything about the model that can change an answer, as JSON: weights, revision, PEFT adapter, dtype, template."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """For people and provenance: class, parameters, dtype, device, and what `identity` holds."""
+
+    @abstractmethod
+    def render(self, request: Request) -> str:
+        """The exact text sent to the model for a request (image placeholders as the model's own)."""
+
+    def sequences(self, request: Request) -> list[list[int]] | None:
+        """Token ids of each sequence the request needs (one, or one an option), images expanded; None if unknown.
+
+        Images are expanded to as many ids as the model has image tokens, each derived from the image's digest so that
+        different images differ. Used to plan, never to run.
+        """
+        return None
+
+    def length(self, request: Request) -> int:
+        """Tokens this request occupies in a batch, prompt plus new; 1 if unknown."""
+        return 1
+
+    def effective(self, params: GenParams) -> dict[str, Any]:
+        """The parameters in effect for `params`, resolved (stop strings, end tokens), for the result file."""
+        return {name: getattr(params, name) for name in GenParams.__dataclass_fields__}
+
+    def for_text(self) -> ModelAdapter:
+        """The adapter for text tasks: itself, or a multimodal model's language backbone."""
+        return self
+
+    def check(self, request: Request) -> None:
+        """Raises `Refused` for a request this adapter cannot honour."""
+
+    def load(self) -> None:
+        """Brings the weights into memory; called at most once, only if something is left to ask."""
+
+    @abstractmethod
+    def answer(self, batch: Sequence[Request], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        """Answers a batch: yields (index in batch, response), each index once, in any order.
+
+        Raises:
+            OutOfMemory: The batch does not fit; the engine halves it. Already yielded answers are kept.
+            Exception: Anything else fails the batch; the engine then asks its requests one at a time.
+        """
+
+    def close(self) -> None:
+        """Frees the weights."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of `identity()`: the model's part of the store's key."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+def check_options(kind: str, options: Options, known: Sequence[str]) -> None:
+    """Refuses unknown `-M` keys with did-you-mean."""
+    for key in options:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise BadInput(f"-M {key}=: {kind} models have no such option{hint}; they have {', '.join(sorted(known))}")
+
+
+def parse_bool(key: str, value: str) -> bool:
+    """Reads `true`/`false` of a `-M` option."""
+    if value.lower() in ("true", "1", "yes"):
+        return True
+    if value.lower() in ("false", "0", "no"):
+        return False
+    raise BadInput(f"-M {key}={value}: expected true or false")
+
+
+def parse_int(key: str, value: str) -> int:
+    """Reads a positive whole number of a `-M` option."""
+    if not value.isdigit() or int(value) < 1:
+        raise BadInput(f"-M {key}={value}: expected a whole number above 0")
+    return int(value)

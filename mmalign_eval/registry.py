@@ -1,0 +1,215 @@
+"""Names to plugins: built-in, from entry points and from files; lazy, with did-you-mean and causes of failure."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .errors import BadInput, did_you_mean
+
+T = TypeVar("T")
+TASK_ENTRY_POINTS = "mmalign_eval.tasks"
+MODEL_ENTRY_POINTS = "mmalign_eval.models"
+
+
+class LazyRegistry(Generic[T]):
+    """Names to values; a value may be a `module:attribute` string that is imported on first use."""
+
+    def __init__(self, kind: str, entries: dict[str, T | str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def add(self, name: str, value: T | str) -> None:
+        """Adds an entry; a name is never taken over silently."""
+        if name in self._entries and self._entries[name] != value:
+            raise BadInput(f"two plugins define the {self.kind} {name!r}: rename one")
+        self._entries[name] = value
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._entries)
+
+    def get(self, name: str) -> T:
+        """The value.
+
+        Raises:
+            BadInput: Unknown name, or its module does not import (with the cause).
+        """
+        if name not in self._entries:
+            raise BadInput(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}; known: {_join(self)}")
+        value = self._entries[name]
+        if isinstance(value, str):
+            module, _, attribute = value.partition(":")
+            try:
+                value = getattr(importlib.import_module(module), attribute)
+            except Exception as error:
+                raise BadInput(f"{self.kind} {name!r} cannot be imported: {_cause(error)}") from error
+            self._entries[name] = value
+        return value  # type: ignore[return-value]
+
+
+def _join(registry: LazyRegistry[Any]) -> str:
+    return ", ".join(registry.names())
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+IMAGE_TRANSFORMS: LazyRegistry[Any] = LazyRegistry(
+    "image transform", {"center_crop": "mmalign_eval.data.transforms:center_crop"}
+)
+
+MODELS: LazyRegistry[Any] = LazyRegistry(
+    "model kind",
+    {
+        "hf": "mmalign_eval.models.hf:open_model",
+        "mini": "mmalign_eval.miniature:open_model",
+        "openai": "mmalign_eval.models.openai:open_model",
+        "scripted": "mmalign_eval.models.scripted:open_model",
+    },
+)
+
+
+class TaskRegistry:
+    """Every task by name. Plugins that fail to import are kept with their cause, never shown as unknown."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Any] = {}
+        self._origin: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+        self._loading = ""
+        self._discovered = False
+
+    def register(self, cls: Any) -> None:
+        """Called by `@task`; the same class from the same file may register again."""
+        origin = self._loading or cls.__module__
+        if cls.name in self._tasks and self._origin[cls.name] != origin:
+            raise BadInput(f"task {cls.name!r} is defined by {self._origin[cls.name]} and by {origin}: rename one")
+        self._tasks[cls.name], self._origin[cls.name] = cls, origin
+
+    def include(self, path: str) -> None:
+        """Loads a task file given by `--include`.
+
+        Raises:
+            BadInput: The file does not exist or does not import (with the cause and its line).
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise BadInput(f"--include {path}: no such file")
+        name = f"mmeval_plugin_{file.stem}"
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise BadInput(f"--include {path}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        known = set(self._tasks)
+        self._guarded(str(file), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        if str(file) in self.failures:
+            raise BadInput(f"--include {path}: {self.failures[str(file)]}")
+        if set(self._tasks) == known and str(file) not in self._origin.values():
+            raise BadInput(f"--include {path}: it defines no task (decorate a Task class with @task)")
+
+    def names(self) -> list[str]:
+        """All task names, sorted."""
+        self._discover()
+        return sorted(self._tasks)
+
+    def origin(self, name: str) -> str:
+        """Where a task came from: a module, a file or an entry point."""
+        return self._origin[name]
+
+    def get(self, name: str) -> Any:
+        """The task class.
+
+        Raises:
+            BadInput: Unknown; if a plugin of that name failed to import, its cause.
+        """
+        self._discover()
+        if name in self._tasks:
+            return self._tasks[name]
+        for origin, cause in self.failures.items():
+            if name in origin.replace("/", ".").split(".") or origin.endswith(f"={name}"):
+                raise BadInput(f"task {name!r} did not load from {origin}: {cause}")
+        broken = f" (did not load: {'; '.join(f'{k}: {v}' for k, v in self.failures.items())})" if self.failures else ""
+        known = [*self._tasks, *self.groups()]
+        raise BadInput(f"unknown task {name!r}{did_you_mean(name, known)}; `mmeval tasks list` shows all{broken}")
+
+    def groups(self) -> dict[str, list[str]]:
+        """Group name to its tasks: `all`, `text`, `image`, and those that tasks declare."""
+        self._discover()
+        groups: dict[str, list[str]] = {"all": []}
+        for name in sorted(self._tasks):
+            cls = self._tasks[name]
+            if self._origin[name].startswith("mmalign_eval."):
+                groups["all"].append(name)
+            for group in (cls.modality, *cls.groups):
+                groups.setdefault(group, []).append(name)
+        return groups
+
+    def resolve(self, patterns: Iterable[str]) -> list[str]:
+        """Names, groups and globs to task names, in the order given, each once."""
+        found: dict[str, None] = {}
+        groups = self.groups()
+        for pattern in patterns:
+            if pattern in groups:
+                matches = groups[pattern]
+            elif any(c in pattern for c in "*?["):
+                matches = fnmatch.filter(self.names(), pattern)
+                if not matches:
+                    raise BadInput(f"no task matches {pattern!r}; `mmeval tasks list` shows all")
+            elif pattern.startswith("lm_eval:"):
+                matches = [pattern]
+            else:
+                matches = [self.get(pattern).name]
+            found.update(dict.fromkeys(matches))
+        return list(found)
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module("mmalign_eval.tasks")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name):
+            if not info.name.startswith("_"):
+                name = f"mmalign_eval.tasks.{info.name}"
+                self._guarded(name, lambda name=name: importlib.import_module(name))
+        for point in sorted(entry_points(group=TASK_ENTRY_POINTS), key=lambda p: p.name):
+            self._guarded(f"{point.value}={point.name}", point.load)
+
+    def _guarded(self, origin: str, load: Any) -> None:
+        previous, self._loading = self._loading, origin
+        try:
+            load()
+            self.failures.pop(origin, None)
+        except Exception as error:
+            self.failures[origin] = _where(error)
+        finally:
+            self._loading = previous
+
+
+def _where(error: BaseException) -> str:
+    """The cause with the file and line of its innermost frame."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    place = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
+    return _cause(error) + place
+
+
+TASKS = TaskRegistry()
+
+
+def load_model_entry_points() -> None:
+    """Adds model kinds that installed packages offer."""
+    for point in entry_points(group=MODEL_ENTRY_POINTS):
+        MODELS.add(point.name, point.value)

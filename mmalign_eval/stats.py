@@ -1,0 +1,131 @@
+"""Intervals of metrics that respect clusters. Pure functions of records and metrics.
+
+Samples that share an image, a subject or a group are not independent: the cluster is the unit of sampling throughout
+(Miller 2024, "Adding error bars to evals", section 2.2; Cameron and Miller 2015 for the cluster-robust variance).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .metrics.base import Metric
+
+RESAMPLES = 2000
+Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value with its uncertainty.
+
+    Attributes:
+        name: Metric name.
+        value: Point estimate; None where the metric is undefined.
+        low: Lower end of the 95 % interval; None where there is no interval (one cluster, undefined).
+        high: Upper end.
+        stderr: Cluster-robust standard error; None likewise.
+        n: Records counted.
+        clusters: Clusters they fall into.
+        unit: Unit of value and ends.
+        better: `higher`, `lower` or `neither`.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    stderr: float | None
+    n: int
+    clusters: int
+    unit: str
+    better: str
+
+
+def estimates(metrics: Sequence[Metric], records: Sequence[dict[str, Any]]) -> list[Estimate]:
+    """Value and interval of every metric; sums are computed once per (statistics function, subset)."""
+    subsets: dict[Any, tuple[int, list[list[dict[str, Any]]]]] = {}
+    sums: dict[tuple[Any, Any], np.ndarray] = {}
+    out = []
+    for metric in metrics:
+        if metric.keep not in subsets:
+            subsets[metric.keep] = _clustered(records, metric)
+        n, clusters = subsets[metric.keep]
+        key = (metric.keep, metric.stat)
+        if key not in sums:
+            sums[key] = np.array([metric.stat(c) for c in clusters], dtype=np.float64)
+        out.append(estimate(metric, sums[key], n))
+    return out
+
+
+def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
+    """Value and 95 % interval from per-cluster sums `[clusters, k]`.
+
+    Proportions: Wilson's interval at the effective sample size n / design effect (exact formula for independent
+    samples, where the design effect is 1). Everything else: percentile bootstrap over clusters, standard error from the
+    same draws. Seeds derive from the metric's name, so that files are reproducible.
+    """
+    clusters = len(sums)
+
+    def made(value: float | None, low: float | None, high: float | None, stderr: float | None) -> Estimate:
+        return Estimate(metric.name, value, low, high, stderr, n, clusters, metric.unit, metric.better)
+
+    if clusters == 0:
+        return made(None, None, None, None)
+    value = float(metric.value(sums.sum(axis=0)))
+    if not np.isfinite(value):
+        return made(None, None, None, None)
+    if clusters < 2:
+        return made(value, None, None, None)
+    if metric.proportion:
+        low, high, stderr = _wilson(sums, clusters)
+        scale = 100.0 if metric.unit == "percent" else 1.0
+        return made(value, low * scale, high * scale, stderr * scale)
+    drawn = metric.value(resample(sums, RESAMPLES, zlib.crc32(metric.name.encode())))
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < RESAMPLES // 2:
+        return made(value, None, None, None)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return made(value, float(low), float(high), float(drawn.std(ddof=1)))
+
+
+def resample(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums of `draws` bootstrap samples of clusters: `[draws, k]`."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    clusters = len(sums)
+    out = np.empty((draws, sums.shape[1]))
+    block = max(1, 4_000_000 // clusters)
+    for start in range(0, draws, block):
+        rows = min(block, draws - start)
+        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=rows)
+        out[start : start + rows] = weights @ sums
+    return out
+
+
+def _wilson(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
+    """Wilson's score interval (Wilson 1927) with the Kish design effect of the clusters."""
+    hits, counts = sums[:, 0], sums[:, 1]
+    n = counts.sum()
+    p = hits.sum() / n
+    robust = clusters / (clusters - 1) * ((hits - p * counts) ** 2).sum() / n**2
+    simple = p * (1 - p) / n
+    # clusters can only be trusted to tell a design effect above 1; at 0 or 1 every cluster agrees: one unit each
+    effective = n * min(1.0, simple / robust) if robust > 0 and simple > 0 else float(clusters)
+    z2 = Z95**2
+    centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
+    half = Z95 / (1 + z2 / effective) * np.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2))
+    low = 0.0 if p == 0 else max(0.0, centre - half)
+    high = 1.0 if p == 1 else min(1.0, centre + half)
+    return float(low), float(high), float(np.sqrt(robust))
+
+
+def _clustered(records: Sequence[dict[str, Any]], metric: Metric) -> tuple[int, list[list[dict[str, Any]]]]:
+    kept = [r for r in records if metric.keep is None or metric.keep(r)]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in kept:
+        groups.setdefault(str(record["cluster"]), []).append(record)
+    return len(kept), list(groups.values())

@@ -1,0 +1,12 @@
+"""Maps the top-level folders tasks/, tuning/ and leaderboards/ into the package (pyproject.toml holds everything else)."""
+
+from setuptools import find_namespace_packages, setup
+
+MAPPED = ("tasks", "tuning", "leaderboards")
+subs = find_namespace_packages(".", include=[p for m in MAPPED for p in (m, f"{m}.*")], exclude=["*.__pycache__*"])
+
+setup(
+    packages=find_namespace_packages(".", include=["mmalign_eval", "mmalign_eval.*"], exclude=["*.__pycache__*"])
+    + [f"mmalign_eval.{name}" for name in subs],
+    package_dir={f"mmalign_eval.{m}": m for m in MAPPED},
+)
