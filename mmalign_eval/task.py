@@ -33,12 +33,14 @@ class Sample:
         data: The row: question, label, references ... (JSON values).
         images: Its images.
         cluster: What samples share that makes them dependent (an image, a subject); the id when empty.
+        part: The part of the benchmark it belongs to (a split, a subset); `--limit` counts within parts.
     """
 
     id: str
     data: Mapping[str, Any]
     images: tuple[ImageRef, ...] = ()
     cluster: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)

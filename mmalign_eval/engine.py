@@ -1,0 +1,254 @@
+"""Requests to responses: dedupe, resume, order, batch, retry, progress.
+
+The engine knows no benchmark and no model family. Whatever happens, each request ends with a typed response: an
+answer (kept in the store) or an error (counted, asked again next time).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .errors import BadInput, ImageError, MmevalError, OutOfMemory, Refused
+from .images import ImagePool, digest
+from .models.base import ModelAdapter
+from .requests import Choose, ImageRef, Request, Response, failure
+from .store import Store, request_key
+
+COMMIT_SECONDS = 0.2  # adapters that answer one by one (an API) commit at least this often
+Advance = Callable[[int, int], None]  # (answers, errors) since the last call
+
+
+@dataclass
+class RunStats:
+    """What a run of requests cost.
+
+    Attributes:
+        requests: Requests given.
+        unique: Different ones among them.
+        stored: Of those, answered before.
+        asked: Of those, asked now.
+        load_seconds: Bringing the weights.
+        seconds: Answering.
+        prompt_tokens: Prompt tokens of what was asked now.
+        new_tokens: Generated tokens of what was asked now.
+        halvings: Batches halved because memory ran out.
+    """
+
+    requests: int = 0
+    unique: int = 0
+    stored: int = 0
+    asked: int = 0
+    load_seconds: float = 0.0
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    halvings: int = 0
+
+
+@dataclass
+class _Limits:
+    rows: int
+    tokens: int
+    halvings: int = field(default=0)
+
+
+@dataclass(frozen=True)
+class _Item:
+    key: str
+    request: Request
+    length: int
+
+
+class Engine:
+    """Drives one adapter over one store; weights are loaded on the first request that is not stored."""
+
+    def __init__(self, adapter: ModelAdapter, store: Store) -> None:
+        self.adapter, self.store = adapter, store
+        self.fingerprint = adapter.fingerprint()
+        self._limits = _Limits(adapter.batch_rows, adapter.batch_tokens)
+        self._loaded = False
+
+    def keys(self, requests: Sequence[Request]) -> list[str]:
+        """Store keys, in order.
+
+        Raises:
+            BadInput: An image is missing, or the adapter refuses a request.
+        """
+        keys = []
+        for request in requests:
+            try:
+                keys.append(request_key(self.fingerprint, request))
+                self.adapter.check(request)
+            except (ImageError, Refused) as error:
+                raise BadInput(str(error)) from error
+        return keys
+
+    def stored(self, keys: Sequence[str]) -> dict[str, Response]:
+        """Answers that need not be asked for."""
+        return self.store.get_many(list(dict.fromkeys(keys)))
+
+    def run(self, requests: Sequence[Request], advance: Advance = lambda ok, bad: None) -> tuple[list[Response], RunStats]:
+        """Answers all requests.
+
+        Args:
+            requests: In any order, duplicates allowed.
+            advance: Called with (answers, errors) as they come, stored ones first.
+
+        Returns:
+            Responses in the order of `requests`, and what it cost.
+        """
+        keys = self.keys(requests)
+        unique = dict(zip(keys, requests, strict=True))
+        counts: dict[str, int] = {}
+        for key in keys:
+            counts[key] = counts.get(key, 0) + 1
+        answers = self.stored(keys)
+        stats = RunStats(len(requests), len(unique), len(answers))
+        advance(sum(counts[key] for key in answers), 0)
+        pending = [_Item(k, r, self.adapter.length(r)) for k, r in unique.items() if k not in answers]
+        stats.asked = len(pending)
+        if pending:
+            stats.load_seconds = self._load()
+            start, halvings = time.perf_counter(), self._limits.halvings
+            for item, response in self._ask(order(pending)):
+                answers[item.key] = response
+                stats.prompt_tokens += response.prompt_tokens
+                stats.new_tokens += response.new_tokens
+                n = counts[item.key]
+                advance(*((n, 0) if response.answered else (0, n)))
+            stats.seconds, stats.halvings = time.perf_counter() - start, self._limits.halvings - halvings
+        return [answers[key] for key in keys], stats
+
+    def _load(self) -> float:
+        if self._loaded:
+            return 0.0
+        start = time.perf_counter()
+        self.adapter.load()
+        self._loaded = True
+        return time.perf_counter() - start
+
+    def _ask(self, items: list[_Item]) -> Iterator[tuple[_Item, Response]]:
+        pool = ImagePool()
+        try:
+            batch, rest = self._next(items)
+            while batch:
+                ahead, later = self._next(rest)
+                pool.expect(_images(ahead), keep=_images(batch))
+                yield from self._commit(self._batch(batch, pool))
+                if self._limits.rows and len(ahead) > self._limits.rows:  # a batch was halved meanwhile
+                    ahead, later = self._next(rest)
+                batch, rest = ahead, later
+        finally:
+            pool.close()
+
+    def _commit(self, results: Iterator[tuple[_Item, Response]]) -> Iterator[tuple[_Item, Response]]:
+        """Stores answers, at the end of a batch or every fraction of a second, before anything else hears of them."""
+        waiting: list[tuple[_Item, Response]] = []
+        last = time.perf_counter()
+        try:
+            for result in results:
+                waiting.append(result)
+                if time.perf_counter() - last > COMMIT_SECONDS:
+                    self.store.put_many((item.key, response) for item, response in waiting)
+                    yield from waiting
+                    waiting, last = [], time.perf_counter()
+        finally:  # also when interrupted: what was answered is kept
+            self.store.put_many((item.key, response) for item, response in waiting)
+        yield from waiting
+
+    def _next(self, items: list[_Item]) -> tuple[list[_Item], list[_Item]]:
+        """The next batch and what is left; cost is rows times the longest, as padding makes it."""
+        longest = 0
+        for count, item in enumerate(items):
+            longest = max(longest, item.length)
+            too_many = self._limits.rows and count >= self._limits.rows
+            if count and (too_many or (self._limits.tokens and longest * (count + 1) > self._limits.tokens)):
+                return items[:count], items[count:]
+        return items, []
+
+    def _batch(self, batch: list[_Item], pool: ImagePool) -> Iterator[tuple[_Item, Response]]:
+        """Answers one batch, whatever happens in it."""
+        good: list[_Item] = []
+        for item in batch:
+            problem = _image_problem(item, pool)
+            if problem:
+                yield item, failure(problem)
+            else:
+                good.append(item)
+        if good:
+            yield from self._try(good, pool)
+
+    def _try(self, batch: list[_Item], pool: ImagePool) -> Iterator[tuple[_Item, Response]]:
+        done: set[int] = set()
+        try:
+            for index, response in self.adapter.answer([item.request for item in batch], pool):
+                done.add(index)
+                yield batch[index], _checked(batch[index].request, response)
+        except OutOfMemory as error:
+            yield from self._halve([b for i, b in enumerate(batch) if i not in done], pool, error)
+            return
+        except MmevalError:
+            raise
+        except Exception as error:
+            left = [b for i, b in enumerate(batch) if i not in done]
+            if len(batch) == 1:
+                yield batch[0], failure(f"{type(error).__name__}: {error}")
+            else:  # one bad request must not take its neighbours with it
+                for item in left:
+                    yield from self._try([item], pool)
+            return
+        for index, item in enumerate(batch):
+            if index not in done:
+                yield item, failure("the model returned nothing for this request")
+
+    def _halve(self, left: list[_Item], pool: ImagePool, error: OutOfMemory) -> Iterator[tuple[_Item, Response]]:
+        if len(left) == 1:
+            yield left[0], failure(f"out of memory even alone: {error}")
+            return
+        half = (len(left) + 1) // 2
+        self._limits.halvings += 1
+        self._limits.rows = min(self._limits.rows or half, half)  # the size that works is remembered
+        for part in (left[:half], left[half:]):
+            if part:
+                yield from self._try(part, pool)
+
+
+def order(items: Sequence[_Item]) -> list[_Item]:
+    """Requests on one image are neighbours; the longest come first, so that memory runs out early or never."""
+    groups: dict[str, list[_Item]] = {}
+    for item in items:
+        images = item.request.prompt.images
+        groups.setdefault(digest(images[0]) + "|".join(images[0].transforms) if images else "", []).append(item)
+    for group in groups.values():
+        group.sort(key=lambda item: (-item.length, item.key))
+    by_length = sorted(groups.items(), key=lambda entry: (-entry[1][0].length, entry[0]))
+    return [item for _, group in by_length for item in group]
+
+
+def _images(items: Sequence[_Item]) -> list[ImageRef]:
+    return list(dict.fromkeys(image for item in items for image in item.request.prompt.images))
+
+
+def _image_problem(item: _Item, pool: ImagePool) -> str:
+    """Why an image of the request cannot be used; empty if all can."""
+    try:
+        for image in item.request.prompt.images:
+            pool.get(image)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _checked(request: Request, response: Response | None) -> Response:
+    """An adapter's response, or the error that it is."""
+    if not isinstance(response, Response):
+        return failure(f"the model returned {type(response).__name__} instead of a response")
+    if isinstance(request, Choose) and response.answered:
+        if len(response.logprobs) != len(request.options):
+            return failure(f"{len(response.logprobs)} log-likelihoods for {len(request.options)} options")
+        if any(math.isnan(value) for value in response.logprobs):
+            return failure("the model gave NaN log-likelihoods")
+    return response
