@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import BadInput, ImageError, MmevalError, OutOfMemory, Refused
 from .images import ImagePool, digest
@@ -52,7 +52,7 @@ class RunStats:
 class _Limits:
     rows: int
     tokens: int
-    halvings: int = field(default=0)
+    halvings: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,20 @@ class Engine:
         """Answers that need not be asked for."""
         return self.store.get_many(list(dict.fromkeys(keys)))
 
-    def run(self, requests: Sequence[Request], advance: Advance = lambda ok, bad: None) -> tuple[list[Response], RunStats]:
+    def run(
+        self, requests: Sequence[Request], keys: Sequence[str] | None = None, advance: Advance = lambda ok, bad: None
+    ) -> tuple[list[Response], RunStats]:
         """Answers all requests.
 
         Args:
             requests: In any order, duplicates allowed.
+            keys: Their keys, if `self.keys(requests)` was computed before.
             advance: Called with (answers, errors) as they come, stored ones first.
 
         Returns:
             Responses in the order of `requests`, and what it cost.
         """
-        keys = self.keys(requests)
+        keys = keys or self.keys(requests)
         unique = dict(zip(keys, requests, strict=True))
         counts: dict[str, int] = {}
         for key in keys:
@@ -133,14 +136,13 @@ class Engine:
     def _ask(self, items: list[_Item]) -> Iterator[tuple[_Item, Response]]:
         pool = ImagePool()
         try:
-            batch, rest = self._next(items)
-            while batch:
-                ahead, later = self._next(rest)
-                pool.expect(_images(ahead), keep=_images(batch))
-                yield from self._commit(self._batch(batch, pool))
-                if self._limits.rows and len(ahead) > self._limits.rows:  # a batch was halved meanwhile
-                    ahead, later = self._next(rest)
-                batch, rest = ahead, later
+            start = 0
+            while start < len(items):
+                end = self._end(items, start)
+                ahead = items[end : self._end(items, end)]
+                pool.expect(_images(ahead), keep=_images(items[start:end]))
+                yield from self._commit(self._batch(items[start:end], pool))
+                start = end
         finally:
             pool.close()
 
@@ -159,15 +161,15 @@ class Engine:
             self.store.put_many((item.key, response) for item, response in waiting)
         yield from waiting
 
-    def _next(self, items: list[_Item]) -> tuple[list[_Item], list[_Item]]:
-        """The next batch and what is left; cost is rows times the longest, as padding makes it."""
+    def _end(self, items: list[_Item], start: int) -> int:
+        """Where the batch that begins at `start` ends; its cost is rows times the longest, as padding makes it."""
         longest = 0
-        for count, item in enumerate(items):
-            longest = max(longest, item.length)
-            too_many = self._limits.rows and count >= self._limits.rows
-            if count and (too_many or (self._limits.tokens and longest * (count + 1) > self._limits.tokens)):
-                return items[:count], items[count:]
-        return items, []
+        for rows, index in enumerate(range(start, len(items)), start=1):
+            longest = max(longest, items[index].length)
+            too_many = self._limits.rows and rows > self._limits.rows
+            if rows > 1 and (too_many or (self._limits.tokens and longest * rows > self._limits.tokens)):
+                return index
+        return len(items)
 
     def _batch(self, batch: list[_Item], pool: ImagePool) -> Iterator[tuple[_Item, Response]]:
         """Answers one batch, whatever happens in it."""

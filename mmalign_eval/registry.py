@@ -71,7 +71,7 @@ MODELS: LazyRegistry[Any] = LazyRegistry(
     "model kind",
     {
         "hf": "mmalign_eval.models.hf:open_model",
-        "mini": "mmalign_eval.miniature:open_model",
+        "mini": "mmalign_eval.miniature.model:open_model",
         "openai": "mmalign_eval.models.openai:open_model",
         "scripted": "mmalign_eval.models.scripted:open_model",
     },

@@ -1,0 +1,66 @@
+"""mmalign-eval: what did the tuning do - to the language model inside, and to what the model sees?
+
+The public Python API. Names load on first use, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
+    from .evaluate import open_model as load_model
+    from .requests import Choose, Generate, GenParams, ImageRef, Prompt, Response
+    from .results import read_result, read_samples
+    from .task import ImageTask, Protocol, Sample, Task, task
+
+_WHERE = {
+    "Choose": "requests",
+    "GenParams": "requests",
+    "Generate": "requests",
+    "ImageRef": "requests",
+    "ImageTask": "task",
+    "Prompt": "requests",
+    "Protocol": "task",
+    "Reporter": "evaluate",
+    "Response": "requests",
+    "RunConfig": "evaluate",
+    "RunOutcome": "evaluate",
+    "Sample": "task",
+    "Task": "task",
+    "evaluate": "evaluate",
+    "load_model": "evaluate:open_model",
+    "read_result": "results",
+    "read_samples": "results",
+    "task": "task",
+}
+
+__all__ = [
+    "Choose", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter", "Response",
+    "RunConfig", "RunOutcome", "Sample", "Task", "evaluate", "load_model", "read_result", "read_samples", "task",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __name__), attribute or name)
+
+
+class _Package(ModuleType):
+    """Keeps `mmalign_eval.evaluate` and `mmalign_eval.task` the function and the decorator.
+
+    Importing a submodule makes Python bind it to its name on the package, which would hide the public object that has
+    the same name; `from mmalign_eval.evaluate import ...` does not go through that binding and works as ever.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

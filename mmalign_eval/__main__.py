@@ -1,0 +1,5 @@
+"""`python -m mmalign_eval` is `mmeval`."""
+
+from .cli.main import entry
+
+entry()

@@ -1,0 +1,79 @@
+"""`mmeval`: the command line. Each verb is a thin module; errors become one line and a fixed exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, MmevalError
+from . import run as run_verb
+from . import tasks as tasks_verb
+
+app = typer.Typer(
+    name="mmeval",
+    help="What did the tuning do - to the language model inside, and to what the model sees?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run_verb.run)
+app.add_typer(tasks_verb.app, name="tasks")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"mmeval {installed('mmalign-eval')}")
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code (0, 1, 2, 3, 4 or 130: see `errors.py`)."""
+    previous = _terminate_like_interrupt()
+    try:
+        code: Any = app(args=list(argv) if argv is not None else None, standalone_mode=False)
+        return int(code) if isinstance(code, int) else 0
+    except MmevalError as error:
+        print(f"mmeval: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("mmeval: interrupted; what was answered is kept - run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except BrokenPipeError:  # the reader of our output went away (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's usage errors
+            error.show()
+            return EXIT_BAD_INPUT
+        raise
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate_like_interrupt() -> Any:
+    """A scheduler's SIGTERM ends a run like Ctrl-C: batches in flight are dropped, the rest is kept."""
+    try:
+        return signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not the main thread: the caller owns signals
+        return None
+
+
+def entry() -> None:
+    """Entry point of the `mmeval` script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

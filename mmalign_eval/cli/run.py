@@ -1,0 +1,139 @@
+"""`mmeval run`: score models on tasks."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import EXIT_OK, EXIT_TOO_MANY_ERRORS, BadInput, did_you_mean
+
+if TYPE_CHECKING:
+    from ..evaluate import RunConfig
+
+Texts = list[str] | None
+
+
+def run(
+    model: Annotated[
+        Texts, typer.Option("--model", "-m", help="mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE; repeatable. "
+                            "Options for one model follow it: hf:PATH,dtype=bfloat16")
+    ] = None,
+    tasks: Annotated[Texts, typer.Option("--tasks", "-t", help="Names, groups or globs, comma-separated [all]")] = None,
+    model_option: Annotated[
+        Texts, typer.Option("-M", help="KEY=VALUE for every model: adapter, backbone, dtype, device, device_map, attn, "
+                            "revision, batch_tokens, base_url ...")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First N samples of each part of a task", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run [0]")] = None,
+    few_shot: Annotated[int | None, typer.Option(help="Shots, for tasks that have shots", min=0)] = None,
+    protocol: Annotated[Texts, typer.Option(help="NAME for all tasks, or TASK=NAME")] = None,
+    data: Annotated[
+        Texts, typer.Option(help="mini, hub, DIR or TASK=DIR [$MMEVAL_DATA, else mini for --model mini, else hub]")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for result files [results]")] = None,
+    store: Annotated[str | None, typer.Option(help="Response store [OUT/store.sqlite]")] = None,
+    max_errors: Annotated[int | None, typer.Option(help="Exit with 4 above this many failed samples [0]", min=0)] = None,
+    include: Annotated[Texts, typer.Option(help="Task plugin FILE.py; repeatable")] = None,
+    config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
+) -> int:
+    """Score models on tasks. Answered requests are kept: the same command again asks nothing twice."""
+    given: dict[str, Any] = {
+        "models": model,
+        "tasks": _split(tasks),
+        "model_options": _options(model_option),
+        "limit": limit,
+        "seed": seed,
+        "few_shot": few_shot,
+        "protocol": _split(protocol),
+        "data": data,
+        "out": out,
+        "store": store,
+        "max_errors": max_errors,
+        "include": include,
+    }
+    settings = _settings(read_config(config) if config else {}, given)
+
+    from ..evaluate import evaluate
+    from .progress import ConsoleReporter
+    from .table import print_results
+
+    outcome = evaluate(settings, ConsoleReporter(), dry_run=dry_run)
+    if dry_run:
+        return EXIT_OK
+    print_results(outcome.results, outcome.paths)
+    return EXIT_TOO_MANY_ERRORS if outcome.errors > settings.max_errors else EXIT_OK
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Reads `--config FILE.yaml`: the keys of `RunConfig`.
+
+    Raises:
+        BadInput: Missing file, not a mapping, an unknown key (with did-you-mean), a value of the wrong kind.
+    """
+    import yaml
+
+    from ..evaluate import RunConfig
+
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"--config {path}: no such file")
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadInput(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"--config {path}: expected keys and values")
+    known = [f.name for f in fields(RunConfig)]
+    for key, value in found.items():
+        if key not in known:
+            raise BadInput(f"--config {path}: unknown key {key!r}{did_you_mean(str(key), known)}; known: {', '.join(known)}")
+        found[key] = _typed(path, key, value)
+    return found
+
+
+def _typed(path: str, key: str, value: Any) -> Any:
+    if key in ("limit", "seed", "few_shot", "max_errors"):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise BadInput(f"--config {path}: {key}: expected a whole number, found {value!r}")
+        return value
+    if key == "model_options":
+        if not isinstance(value, dict):
+            raise BadInput(f"--config {path}: model_options: expected keys and values")
+        return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
+    if key in ("out", "store"):
+        return str(value)
+    return [str(v) for v in value] if isinstance(value, list) else _split([str(value)])
+
+
+def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
+    """Command line over file over defaults."""
+    from ..evaluate import RunConfig
+
+    merged = {**config, **{key: value for key, value in given.items() if value is not None}}
+    merged["model_options"] = {**config.get("model_options", {}), **(given["model_options"] or {})}
+    if not merged.get("models"):
+        raise BadInput("no model given: --model mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE")
+    for key in ("models", "tasks", "protocol", "data", "include"):
+        if key in merged:
+            merged[key] = tuple(merged[key])
+    return RunConfig(**merged)
+
+
+def _split(values: Texts) -> Texts:
+    return None if values is None else [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def _options(values: Texts) -> dict[str, str] | None:
+    if values is None:
+        return None
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise BadInput(f"-M {value}: expected KEY=VALUE")
+        found[key] = text
+    return found

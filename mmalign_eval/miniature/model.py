@@ -1,0 +1,24 @@
+"""`mini`: the embedded checkpoints through the ordinary adapter; nothing else about them is special."""
+
+from __future__ import annotations
+
+from ..errors import BadInput, did_you_mean
+from ..models.base import ModelAdapter, Options
+from . import checkpoint
+
+NAMES = {"": "llava", "llava": "llava", "lm": "lm"}
+
+
+def open_model(target: str, options: Options) -> ModelAdapter:
+    """Opens `mini` (the small LLaVA) or `mini:lm` (its language model before any visual tuning).
+
+    Raises:
+        BadInput: Another name.
+    """
+    from ..models.hf import open_model as open_hf
+
+    if target not in NAMES:
+        raise BadInput(f"unknown miniature {target!r}{did_you_mean(target, NAMES)}; there are mini and mini:lm")
+    model = open_hf(str(checkpoint(NAMES[target])), options)
+    model.name = "mini" if NAMES[target] == "llava" else "mini-lm"
+    return model

@@ -1,0 +1,158 @@
+"""What a run will ask: samples and requests of every selected task, before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .data.source import DataChoice, Source
+from .errors import BadInput, did_you_mean
+from .images import digest
+from .models.base import ModelAdapter
+from .registry import TASKS
+from .requests import ImageRef, Request, with_seed
+from .results import digest_json
+from .task import Sample, Task
+
+
+@dataclass
+class TaskPlan:
+    """One task's part of a run.
+
+    Attributes:
+        task: The task, with its protocol.
+        source: Where its samples come from.
+        samples: In the benchmark's order, after `--limit`.
+        requests: One tuple a sample.
+        keys: Store keys of the flattened requests, once an engine has made them.
+    """
+
+    task: Task
+    source: Source
+    samples: list[Sample]
+    requests: list[tuple[Request, ...]]
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def flat(self) -> list[Request]:
+        """All requests, sample by sample."""
+        return [request for group in self.requests for request in group]
+
+    def data_hash(self) -> str:
+        """SHA-256 over ids, rows and image bytes of the samples asked."""
+        rows = [(s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples]
+        return digest_json(_jsonable(rows))
+
+
+@dataclass(frozen=True)
+class PlanSize:
+    """What a plan amounts to.
+
+    Attributes:
+        requests: Requests of all tasks.
+        images: Different images.
+        stored: Requests that were answered before.
+        prompt_tokens: Tokens in all sequences (one an option), images expanded; None if the model does not tell.
+        tree_tokens: Different tokens, when every shared prefix is computed once.
+        judge_calls: Calls to judges.
+    """
+
+    requests: int
+    images: int
+    stored: int
+    prompt_tokens: int | None
+    tree_tokens: int | None
+    judge_calls: int = 0
+
+
+def open_task(name: str, protocol: str = "", few_shot: int | None = None) -> Task:
+    """A task by name, or `lm_eval:NAME`.
+
+    Raises:
+        BadInput: Unknown task or protocol, shots for a task without.
+    """
+    if name.startswith("lm_eval:"):
+        from .lmeval import open_lm_eval
+
+        return open_lm_eval(name.partition(":")[2], few_shot)
+    return TASKS.get(name)(protocol, few_shot)
+
+
+def choose_protocols(values: Iterable[str], tasks: Sequence[str]) -> dict[str, str]:
+    """`--protocol NAME` for all tasks and `TASK=NAME` for one."""
+    chosen: dict[str, str] = {}
+    for value in values:
+        task, equals, protocol = value.partition("=")
+        if equals and task not in tasks:
+            raise BadInput(f"--protocol {value}: task {task!r} is not selected{did_you_mean(task, tasks)}")
+        chosen.update({task: protocol} if equals else {name: value for name in tasks if name not in chosen})
+    return chosen
+
+
+def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> TaskPlan:
+    """Reads samples and makes requests.
+
+    Raises:
+        BadInput: Data missing or in another layout.
+    """
+    source = data.source(task.name)
+    if hasattr(task, 'parts'):
+        from .lmeval import bind
+
+        bind(task, source)
+    samples = limited(task.samples(source), limit)
+    requests = [tuple(with_seed(r, seed, s.id) for r in task.requests(s)) for s in samples]
+    for sample, asked in zip(samples, requests, strict=True):
+        if not asked:
+            raise BadInput(f"task {task.name} asks nothing for sample {sample.id}: requests() must give at least one")
+    return TaskPlan(task, source, samples, requests)
+
+
+def limited(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
+    """The first `limit` samples of each part."""
+    if limit is None:
+        return list(samples)
+    kept, counts = [], dict[str, int]()
+    for sample in samples:
+        counts[sample.part] = counts.get(sample.part, 0) + 1
+        if counts[sample.part] <= limit:
+            kept.append(sample)
+    return kept
+
+
+def plan_size(plans: Sequence[TaskPlan], adapter: ModelAdapter, stored: int) -> PlanSize:
+    """Counts what the plans ask of one adapter; tokens are counted over different requests."""
+    requests = [request for plan in plans for request in plan.flat]
+    images: set[ImageRef] = {image for request in requests for image in request.prompt.images}
+    sequences: list[tuple[int, ...]] = []
+    for request in dict.fromkeys(requests):
+        found = adapter.sequences(request)
+        if found is None:
+            return PlanSize(len(requests), len(images), stored, None, None)
+        sequences += [tuple(ids) for ids in found]
+    return PlanSize(len(requests), len(images), stored, sum(map(len, sequences)), tree_size(sequences))
+
+
+def tree_size(sequences: Iterable[Sequence[int]]) -> int:
+    """Nodes of the prefix tree of token sequences: in sorted order, each adds what it does not share with the last."""
+    total, last = 0, ()  # type: int, Sequence[int]
+    for ids in sorted(sequences):
+        shared = 0
+        for a, b in zip(ids, last, strict=False):
+            if a != b:
+                break
+            shared += 1
+        total += len(ids) - shared
+        last = ids
+    return total
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, ImageRef):
+        return "image"  # its bytes are hashed beside the row; its path is the machine's
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,169 @@
+"""The result files: one JSON with the numbers and one JSON-lines file with the samples, for each model and task.
+
+`<out>/<model>/<task>.json` and `<out>/<model>/<task>.samples.jsonl` (`<task>@<protocol>` for protocols other than the
+default). Everything that tables, comparisons and reports need is inside them; `provenance` holds what may differ
+between two equal runs (time, machine, versions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .errors import BadInput, Damaged, MmevalError
+from .stats import Estimate
+
+SCHEMA = 1
+Result = dict[str, Any]
+
+
+def result_stem(task: str, protocol: str, default_protocol: str) -> str:
+    """File name without suffix; characters that file systems dislike are replaced."""
+    stem = task if protocol == default_protocol else f"{task}@{protocol}"
+    return "".join(c if c.isalnum() or c in "._-@+" else "-" for c in stem)
+
+
+def metrics_json(found: Sequence[Estimate]) -> dict[str, dict[str, Any]]:
+    """Estimates by metric name."""
+    return {e.name: {k: v for k, v in asdict(e).items() if k != "name"} for e in found}
+
+
+def signature(result: Result) -> str:
+    """One line that two comparable scores share: task version, protocol, judge, decoding, template, data and n."""
+    task, data = result["task"], result["data"]
+    parts = {
+        "task": f"{task['name']}.v{task['version']}",
+        "protocol": task["protocol"],
+        "shots": task["shots"],
+        "judge": task.get("judge") or "none",
+        "decoding": _short(result["params"]),
+        "prompts": result["prompt_hash"][:8],
+        "template": str(result["model"]["identity"].get("template", "none"))[:8],
+        "data": data["hash"][:12],
+        "n": result["counts"]["n"],
+        **{key: value for key, value in task.get("extra", {}).items() if isinstance(value, str | int)},
+    }
+    return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def write_result(folder: Path, stem: str, result: Result, samples: Iterable[dict[str, Any]]) -> Path:
+    """Writes both files, samples first; each appears whole or not at all.
+
+    Raises:
+        MmevalError: The disk is full or the folder cannot be written.
+    """
+    path = folder / f"{stem}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob(f".{stem}.*"):  # left by a run that was killed while writing
+            stale.unlink()
+        digest = _write(folder / f"{stem}.samples.jsonl", _lines(samples))
+        result = {**result, "samples": {"file": f"{stem}.samples.jsonl", "sha256": digest}}
+        _write(path, [json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False), "\n"])
+    except OSError as error:
+        raise MmevalError(
+            f"cannot write {path}: {error.strerror or error}; answers are kept in the store, run the same command again"
+        ) from error
+    return path
+
+
+def read_result(path: str | os.PathLike[str]) -> Result:
+    """Reads and checks a result file.
+
+    Raises:
+        BadInput: No such file, or not a result file.
+        Damaged: Truncated, or of a schema this version does not know.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"{file}: no such result file")
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Damaged(f"{file}: damaged result file ({error}); run the same mmeval command again to rewrite it") from error
+    if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
+        raise BadInput(f"{file}: not a result file of mmeval")
+    if result.get("schema") != SCHEMA:
+        raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}")
+    return result
+
+
+def read_samples(path: str | os.PathLike[str], result: Result) -> Iterator[dict[str, Any]]:
+    """The samples beside a result file, checked against its hash.
+
+    Raises:
+        Damaged: Missing, or not the file that the result was written with.
+    """
+    file = Path(path).parent / result["samples"]["file"]
+    if not file.is_file():
+        raise Damaged(f"{file}: missing; run the same mmeval command again to rewrite it")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != result["samples"]["sha256"]:
+        raise Damaged(f"{file}: changed or truncated since {Path(path).name} was written")
+    for line in data.decode("utf-8").split("\n"):
+        if line:
+            yield json.loads(line)
+
+
+def find_results(root: str | os.PathLike[str]) -> list[Path]:
+    """Result files at or below a folder, sorted."""
+    path = Path(root)
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.rglob("*.json") if not p.name.startswith("."))
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
+
+
+def _short(value: Any) -> str:
+    return digest_json(value)[:8]
+
+
+def _lines(samples: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for sample in samples:
+        try:
+            yield json.dumps(sample, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            yield json.dumps(_finite(sample), ensure_ascii=False, allow_nan=False)
+        yield "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: None stands for undefined."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _write(path: Path, chunks: Iterable[str]) -> str:
+    """Writes aside, then renames; returns the SHA-256 of the content."""
+    digest = hashlib.sha256()
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for chunk in chunks:
+                data = chunk.encode("utf-8", "surrogatepass")
+                digest.update(data)
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return digest.hexdigest()
