@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Protocol as Interface
 
 from . import registry
 from .errors import BadInput, did_you_mean
@@ -164,6 +165,93 @@ class ImageTask(Task):
     @abstractmethod
     def score(self, sample: Sample, answer: Any) -> Record:
         """The record of one parsed answer."""
+
+
+class LmEvalBinding(Interface):
+    """What `lmeval.bind` attaches to an `LmEvalTask`: lm-eval's own code behind our vocabulary."""
+
+    def samples(self) -> Iterable[Sample]:
+        """The evaluated documents."""
+
+    def requests(self, sample: Sample) -> Sequence[Request]:
+        """lm-eval's instances of one document, regrouped."""
+
+    def record(self, sample: Sample, responses: Sequence[Response]) -> Record:
+        """lm-eval's per-document scores."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """lm-eval's aggregations."""
+
+    def right_answer(self, sample: Sample) -> Sequence[Response]:
+        """Responses that score full marks."""
+
+    def signature(self) -> Mapping[str, Any]:
+        """Versions of lm-eval and of its task files."""
+
+
+class LmEvalTask(Task):
+    """A task that lm-eval defines: its prompts, shots, filters and scores.
+
+    A declaration only. Its `TaskData` gives documents: samples with `part` set and `data` = `{"split": name,
+    "doc": document}`, of the evaluated split and of every split that shots come from. `lmeval.bind(task, source)`
+    turns them into the samples that are asked (`data` = `{"index": n, "doc": processed document}`).
+
+    Attributes:
+        parts: Part name to lm-eval's task file below its `tasks` folder, or to a whole lm-eval configuration.
+        metric_facts: Metric name to `Metric` fields that lm-eval does not state (unit, best, proportion, help).
+        binding: What `lmeval.bind` attached.
+    """
+
+    modality = "text"
+    parts: ClassVar[Mapping[str, str | Mapping[str, Any]]]
+    metric_facts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    binding: LmEvalBinding | None = None
+
+    def metric_name(self, part: str, metric: str, filter_name: str) -> str:
+        """Our name of an lm-eval metric: `part/metric`, the part only where there are several, `,filter` as lm-eval."""
+        name = metric if filter_name == "none" else f"{metric},{filter_name}"
+        return f"{part}/{name}" if len(self.parts) > 1 else name
+
+    def score(self, part: str, doc: Mapping[str, Any], results: Sequence[Any]) -> Record | None:
+        """A task's own scores in place of lm-eval's `process_results` (same keys); None: lm-eval's.
+
+        Args:
+            part: Name of the part.
+            doc: The processed document.
+            results: Filtered results in instance order: `(log-likelihood, is greedy)`, a text, or a float (rolling).
+        """
+        return None
+
+    @property
+    def bound(self) -> LmEvalBinding:
+        """The binding; it is a programming error to need it before `lmeval.bind`."""
+        if self.binding is None:
+            raise RuntimeError(f"task {self.name} is not bound: call mmalign_eval.lmeval.bind(task, source) first")
+        return self.binding
+
+    def samples(self, source: Source) -> Iterable[Sample]:
+        """The evaluated documents of the source that the task was bound to."""
+        return self.bound.samples()
+
+    def requests(self, sample: Sample) -> Sequence[Request]:
+        """lm-eval's instances of one document, those of equal context in one `Choose`."""
+        return self.bound.requests(sample)
+
+    def record(self, sample: Sample, responses: Sequence[Response]) -> Record:
+        """lm-eval's filters and `process_results`, one entry a metric."""
+        return self.bound.record(sample, responses)
+
+    def metrics(self) -> Sequence[Metric]:
+        """lm-eval's metrics and aggregations, part by part."""
+        return self.bound.metrics()
+
+    def right_answer(self, sample: Sample) -> Sequence[Response]:
+        """The gold option likeliest, the target text generated."""
+        return self.bound.right_answer(sample)
+
+    def signature_extra(self) -> Mapping[str, Any]:
+        """Version of lm-eval and of each part's task file."""
+        return self.bound.signature()
 
 
 def task(
