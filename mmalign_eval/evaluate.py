@@ -329,6 +329,7 @@ def _describe(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan, rows: Se
             "n_error": statuses.count("error"),
             "n_refused": statuses.count("refused"),
         },
+        "errors": list(dict.fromkeys(f"{row['id']}: {row['error']}" for row in rows if row["error"]))[:5],
         "seed": config.seed,
         "params": adapter.effective(params) if params else {},
         "prompt": adapter.render(first),

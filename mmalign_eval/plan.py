@@ -13,7 +13,7 @@ from .models.base import ModelAdapter
 from .registry import TASKS
 from .requests import ImageRef, Request, with_seed
 from .results import digest_json
-from .task import Sample, Task
+from .task import LmEvalTask, Sample, Task
 
 
 @dataclass
@@ -97,7 +97,7 @@ def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> Tas
         BadInput: Data missing or in another layout.
     """
     source = data.source(task.name)
-    if hasattr(task, 'parts'):
+    if isinstance(task, LmEvalTask):
         from .lmeval import bind
 
         bind(task, source)
