@@ -150,9 +150,12 @@ class ImageTask(Task):
         images = tuple(
             ImageRef(i.path, i.row, i.column, i.transforms + self.protocol.image) for i in sample.images
         )
-        text = self.protocol.ask.format_map(sample.data)
-        prompt = Prompt(text, images, demos=self.demos(sample), template=self.protocol.template)
+        prompt = Prompt(self.ask(sample), images, demos=self.demos(sample), template=self.protocol.template)
         return (Generate(prompt, self.protocol.params),)
+
+    def ask(self, sample: Sample) -> str:
+        """The question text."""
+        return self.protocol.ask.format_map(sample.data)
 
     def demos(self, sample: Sample) -> tuple[tuple[str, str], ...]:
         """Text-only (user, assistant) turns before the question."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,40 @@ class Folder:
         Raises:
             BadInput: Not found, or a path that climbs out of the data folder.
         """
-        if name.startswith("/") or ".." in Path(name).parts:
+        return self.images([name])[name]
+
+    def maybe_image(self, name: str) -> ImageRef | None:
+        """Like `image`, or None if it is not there.
+
+        Raises:
+            BadInput: A path that climbs out of the data folder.
+        """
+        if not name or name.startswith("/") or ".." in Path(name).parts:
             raise BadInput(f"{self.task}: image name {name!r} leaves the data folder")
         for root in self._image_roots:
             if (root / name).is_file():
                 return ImageRef(str((root / name).resolve()))
+        return None
+
+    def images(self, names: Iterable[str]) -> dict[str, ImageRef]:
+        """Name to image for all of `names`.
+
+        Raises:
+            BadInput: Some are not there (how many, and where they were looked for), or a path climbs out of the folder.
+        """
+        found = {name: self.maybe_image(name) for name in dict.fromkeys(names)}
+        missing = [name for name, ref in found.items() if ref is None]
+        if missing:
+            raise self.without(missing, len(found))
+        return {name: ref for name, ref in found.items() if ref is not None}
+
+    def without(self, missing: Sequence[str], total: int) -> BadInput:
+        """The error that says which of `total` images are missing."""
         looked = ", ".join(str(r) for r in self._image_roots)
-        raise BadInput(f"{self.task}: image {name} not found in {looked}; expected {self.layout}. Get it: {self.get}")
+        return BadInput(
+            f"{self.task}: {len(missing)} of {total} images are missing (the first: {missing[0]}); looked in {looked}; "
+            f"add them, or keep only the entries whose images you have. Expected {self.layout}. Get it: {self.get}"
+        )
 
 
 def read_json(path: Path) -> Any:

@@ -53,9 +53,12 @@ def parquet_rows(task: str, hub: HubRows, files: Sequence[Path]) -> Iterator[dic
 
 
 def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str) -> Iterator[dict[str, Any]]:
+    found = ", ".join(dataset.column_names)
+    if hub.image and hub.image not in dataset.column_names:
+        urls = "; it only lists addresses, which are not fetched" if "url" in dataset.column_names else ""
+        raise BadInput(f"{task}: {name} holds no images: no column {hub.image!r} among {found}{urls}")
     for column in hub.columns:
         if column not in dataset.column_names:
-            found = ", ".join(dataset.column_names)
             raise BadInput(f"{task}: column {column!r} is missing in {name}; found {found}")
     refs = _image_refs(dataset, hub.image) if hub.image else None
     plain = dataset.remove_columns([hub.image]) if hub.image else dataset

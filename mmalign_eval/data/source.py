@@ -85,12 +85,16 @@ class TaskData(ABC):
         """Samples from hub rows; `row[image column]` is an `ImageRef`."""
         raise BadInput(f"{self.task}: no hub layout is known; use --data {self.task}=DIR with {self.layout}")
 
+    def open(self, source: Source) -> Folder:
+        """The folder of a `mini` or `dir` source."""
+        return Folder(source.path, self.folder, task=self.task, layout=self.layout, get=self.get)
+
     def _open(self, source: Source) -> Iterable[Sample]:
         if source.kind == "hub":
             from .hub import hub_rows
 
             return self.rows(hub_rows(self.task, self.hub, self.get))
-        folder = Folder(source.path, self.folder, task=self.task, layout=self.layout, get=self.get)
+        folder = self.open(source)
         if self.hub and folder.parquet():
             from .hub import parquet_rows
 

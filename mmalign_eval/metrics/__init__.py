@@ -1,0 +1,1 @@
+"""Metrics with the parsers that belong to them."""

@@ -7,7 +7,7 @@ with replacement and adds their statistics, without looking at a record or a cap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ class Metric:
         best: Its best possible value, or None if unbounded or not known.
         keep: Which records count (a split); None: all.
         help: One line: what it is and where it is defined.
+        corpus: For a number that no sums give (a median, a correlation): all records to the value. `stat` and `value`
+            are then not used, and its interval costs one call a resample.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Metric:
     best: float | None = 1.0
     keep: Callable[[Record], bool] | None = None
     help: str = ""
+    corpus: Callable[[Sequence[Record]], float] | None = None
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
@@ -66,6 +69,19 @@ def mean(name: str, field: str, **kwargs: Any) -> Metric:
     return Metric(name, mean_of(field), ratio, **kwargs)
 
 
+def whole(name: str, corpus: Callable[[Sequence[Record]], float], **kwargs: Any) -> Metric:
+    """A metric that only the whole list of records gives."""
+    return Metric(name, _count, _undefined, corpus=corpus, **kwargs)
+
+
+def _count(records: Sequence[Record]) -> Sequence[float]:
+    return (float(len(records)),)
+
+
+def _undefined(sums: np.ndarray) -> np.ndarray:
+    return np.full(sums.shape[:-1], np.nan)
+
+
 def by(field: str, parts: Sequence[str], metrics: Sequence[Metric]) -> list[Metric]:
     """Each metric for each part (a split, a subset), named `part/metric`."""
 
@@ -73,8 +89,4 @@ def by(field: str, parts: Sequence[str], metrics: Sequence[Metric]) -> list[Metr
         return lambda record: record[field] == part
 
     keeps = {part: keep(part) for part in parts}
-    return [
-        Metric(f"{part}/{m.name}", m.stat, m.value, m.unit, m.better, m.proportion, m.best, keeps[part], m.help)
-        for part in parts
-        for m in metrics
-    ]
+    return [replace(m, name=f"{part}/{m.name}", keep=keeps[part]) for part in parts for m in metrics]

@@ -1,0 +1,119 @@
+"""COCO captions in the layouts they come in: Karpathy's splits, COCO's own annotation files, flat lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from .files import need, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """An image with its captions.
+
+    Attributes:
+        id: COCO image id where there is one, else the file name without its ending.
+        files: Names under which its file may be found, best first.
+        captions: At least one.
+        split: `train`, `restval`, `val`, `test`, or empty where the file holds one split.
+    """
+
+    id: str
+    files: tuple[str, ...]
+    captions: tuple[str, ...]
+    split: str = ""
+
+
+def read_karpathy(path: Path) -> Iterator[Captioned]:
+    """Karpathy's `dataset_coco.json` or `dataset_flickr30k.json` (Karpathy and Fei-Fei 2015), all splits.
+
+    Raises:
+        BadInput: Not that layout.
+    """
+    for index, row in enumerate(_rows(read_json(path), "images", path)):
+        where = f"{path}: images[{index}]"
+        name, split, sentences = need(row, ("filename", "split", "sentences"), where)
+        captions = [need(_object(s, where), ("raw",), where)[0] for s in _list(sentences, where)]
+        folder = row.get("filepath")
+        files = (f"{folder}/{name}", name) if folder else (name,)
+        if captions:
+            yield Captioned(str(row.get("cocoid") or Path(name).stem), files, _texts(captions, where), split)
+
+
+def read_annotations(path: Path) -> Iterator[Captioned]:
+    """COCO's `captions_*.json`; images without a caption are left out.
+
+    Raises:
+        BadInput: Not that layout, or a caption of an image that the file does not list.
+    """
+    data = read_json(path)
+    images = [
+        need(row, ("id", "file_name"), f"{path}: images[{i}]") for i, row in enumerate(_rows(data, "images", path))
+    ]
+    captions: dict[Any, list[str]] = {number: [] for number, _ in images}
+    for index, row in enumerate(_rows(data, "annotations", path)):
+        where = f"{path}: annotations[{index}]"
+        number, caption = need(row, ("image_id", "caption"), where)
+        if number not in captions:
+            raise BadInput(f"{where}: image_id {number} is not among the images of the file")
+        captions[number].append(caption)
+    for number, name in images:
+        if captions[number]:
+            yield Captioned(str(number), (name,), _texts(captions[number], f"{path}: image {number}"))
+
+
+def read_flat(path: Path) -> Iterator[Captioned]:
+    """A list of `{"image_name", "captions", optional "image_id"}`: `mscoco_test.json` of Sight Beyond Text.
+
+    Raises:
+        BadInput: Not that layout.
+    """
+    for index, row in enumerate(_list(read_json(path), str(path))):
+        where = f"{path}: [{index}]"
+        name, captions = need(_object(row, where), ("image_name", "captions"), where)
+        number = row.get("image_id")
+        others = () if number is None else (f"COCO_test2014_{number:012d}.jpg", f"COCO_val2014_{number:012d}.jpg")
+        if _list(captions, where):
+            yield Captioned(str(number or coco_id(name)), (name, *others), _texts(captions, where))
+
+
+def coco_id(file_name: str) -> str:
+    """The image id in a COCO file name (`COCO_val2014_000000391895.jpg`: 391895), or the name without its ending."""
+    stem = Path(file_name).stem
+    digits = re.fullmatch(r"(?:.*_)?(\d{12})", stem)
+    return str(int(digits[1])) if digits else stem
+
+
+def only(images: Iterable[Captioned], *splits: str) -> Iterator[Captioned]:
+    """Those of the given splits."""
+    return (image for image in images if image.split in splits)
+
+
+def _rows(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
+    rows = _list(need(_object(data, str(path)), (key,), str(path))[0], f"{path}: {key}")
+    return [_object(row, f"{path}: {key}[{i}]") for i, row in enumerate(rows)]
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadInput(f"{where}: expected a JSON list, found {type(value).__name__}")
+    return value
+
+
+def _texts(captions: Iterable[Any], where: str) -> tuple[str, ...]:
+    texts = tuple(captions)
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadInput(f"{where}: expected captions as text, found {type(text).__name__}")
+    return texts
