@@ -212,10 +212,15 @@ class Engine:
             return
         half = (len(left) + 1) // 2
         self._limits.halvings += 1
-        self._limits.rows = min(self._limits.rows or half, half)  # the size that works is remembered
-        for part in (left[:half], left[half:]):
-            if part:
-                yield from self._try(part, pool)
+        if self._limits.tokens:  # the size that works is remembered, as tokens where length is known
+            self._limits.tokens = max(item.length for item in left) * half
+        else:
+            self._limits.rows = min(self._limits.rows or half, half)
+        start = 0
+        while start < len(left):
+            end = min(self._end(left, start), start + half)
+            yield from self._try(left[start:end], pool)
+            start = end
 
 
 def order(items: Sequence[_Item]) -> list[_Item]:

@@ -120,7 +120,7 @@ class Store:
         except (sqlite3.DatabaseError, UnicodeDecodeError, ValueError, TypeError) as error:
             self._rollback()
             raise Damaged(
-                f"store {self.path} is damaged ({error}): move it away and run again, or give another --store"
+                f"store {self.path} is damaged ({' '.join(str(error).split())}): move it away and run again, or give another --store"
             ) from error
 
     def _rollback(self) -> None:
