@@ -1,0 +1,60 @@
+# `make demo` and `make test` need python3.11+, pip and make; everything else comes from the package index.
+#
+#   make demo        set up, then score the miniature on three benchmarks
+#   make test        the tests (minutes)       ARGS="-k store" selects
+#   make test-slow   the slow tests
+#   make lint types  ruff and mypy
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=DIR another virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DECLARED := pyproject.toml setup.py constraints.txt
+PYTEST := $(BIN)/python -m pytest -rs --durations=15
+
+.PHONY: demo install dev test test-slow lint types clean
+.DELETE_ON_ERROR:
+
+demo: install
+	$(BIN)/mmeval run --model mini --tasks truthfulqa,pope,coco_caption
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second run instant; a change of the declared dependencies installs again.
+$(VENV)/.installed: $(DECLARED) | $(BIN)/python
+	@echo "installing into $(VENV): a few minutes, and up to 3 GB (more where torch comes with CUDA)"
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(DECLARED) | $(BIN)/python
+	@echo "installing into $(VENV), with the test tools: a few minutes, and up to 3 GB (more where torch comes with CUDA)"
+	$(PIP_INSTALL) -e '.[test,dev]'
+	@touch $(VENV)/.installed $@
+
+test: dev
+	$(PYTEST) $(ARGS)
+
+test-slow: dev
+	$(PYTEST) -m slow $(ARGS)
+
+lint: dev
+	$(BIN)/ruff check .
+
+# mypy cannot follow the mapping of tasks/ and tuning/ into the package (setup.py), so it is given the tree as installed.
+TYPES := build/types
+types: dev
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)/mmalign_eval
+	@ln -s $(CURDIR)/mmalign_eval/* $(CURDIR)/tasks $(CURDIR)/tuning $(TYPES)/mmalign_eval/
+	cd $(TYPES) && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p mmalign_eval
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
