@@ -26,7 +26,7 @@ def read_bytes(ref: ImageRef) -> bytes:
         ImageError: The file is missing or the row holds no image.
     """
     if ref.row >= 0:
-        cell = _arrow_table(ref.path)[ref.row][ref.column]
+        cell = _arrow_table(ref.path).column(ref.column)[ref.row].as_py()
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and cell.get("path"):
             return read_bytes(ImageRef(cell["path"]))
@@ -112,4 +112,4 @@ def _transform(name: str) -> Any:
 def _arrow_table(path: str) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_file(path).with_format(None)
+    return Dataset.from_file(path).data  # memory-mapped; the data set itself would decode images
