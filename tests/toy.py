@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from mmalign_eval.images import ImagePool
 from mmalign_eval.models.scripted import ScriptedModel
+from mmalign_eval.registry import TASKS
 from mmalign_eval.requests import Choose, Generate, ImageRef, Prompt, Request, Response, greedy
 
 PLUGIN = '''
@@ -70,6 +72,13 @@ def make_toy(folder: Path, samples: int = 40, images: int = 8) -> tuple[Path, Pa
     plugin = folder / "toy_task.py"
     plugin.write_text(PLUGIN)
     return plugin, data
+
+
+def isolate_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets after a test what it included."""
+    TASKS.names()
+    for name in ("_tasks", "_origin", "failures"):
+        monkeypatch.setattr(TASKS, name, dict(getattr(TASKS, name)))
 
 
 def text_requests(count: int, prefix: str = "q") -> list[Request]:

@@ -39,13 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code (0, 1, 2, 3, 4 or 130: see `errors.py`)."""
     previous = _terminate_like_interrupt()
     try:
+        code = _dispatch(argv)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    if code == EXIT_INTERRUPTED:
+        print("mmeval: interrupted; what was answered is kept - run the same command again to go on", file=sys.stderr)
+    return code
+
+
+def _dispatch(argv: Sequence[str] | None) -> int:
+    try:
         code: Any = app(args=list(argv) if argv is not None else None, standalone_mode=False)
-        return int(code) if isinstance(code, int) else 0
+        return code if isinstance(code, int) else 0
     except MmevalError as error:
         print(f"mmeval: {error}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("mmeval: interrupted; what was answered is kept - run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
     except typer.Exit as done:
         return int(done.exit_code)
@@ -57,9 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             error.show()
             return EXIT_BAD_INPUT
         raise
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def _terminate_like_interrupt() -> Any:
