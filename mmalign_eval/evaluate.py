@@ -13,11 +13,11 @@ from typing import Any
 
 from .data.source import DataChoice
 from .engine import Engine, RunStats
-from .errors import BadInput, MmevalError, did_you_mean
+from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .models.base import ModelAdapter
 from .plan import PlanSize, TaskPlan, choose_protocols, open_task, plan_size, plan_task
 from .provenance import provenance
-from .registry import MODELS, TASKS, load_model_entry_points
+from .registry import MODELS, TASKS, load_model_entry_points, source_file
 from .requests import Choose, Request, Response
 from .results import SCHEMA, Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
 from .stats import estimates
@@ -241,7 +241,7 @@ def _run_task(
     advance = reporter.task(plan.task.name, len(flat))
     responses, stats = engine.run(flat, plan.keys, advance)
     begin = time.perf_counter()
-    rows = _score(plan, responses)
+    rows = score(plan, responses)
     records = [row["record"] for row in rows if row["record"] is not None]
     if records:
         plan.task.finish(records)
@@ -257,8 +257,12 @@ def _run_task(
     return read_result(path), path
 
 
-def _score(plan: TaskPlan, responses: Sequence[Response]) -> list[dict[str, Any]]:
-    """One row a sample: what was asked, what came back, and the record if it could be scored."""
+def score(plan: TaskPlan, responses: Sequence[Response]) -> list[dict[str, Any]]:
+    """One row a sample: what was asked, what came back, and the record if it could be scored.
+
+    Raises:
+        PluginError: The task's code fails on an answer (with its cause and line).
+    """
     rows, at = [], 0
     for sample, requests in zip(plan.samples, plan.requests, strict=True):
         answers = responses[at : at + len(requests)]
@@ -277,9 +281,9 @@ def _row(plan: TaskPlan, sample: Sample, requests: Sequence[Request], answers: S
         except MmevalError:
             raise
         except Exception as error:
-            raise MmevalError(
-                f"task {plan.task.name} cannot score sample {sample.id}: {type(error).__name__}: {error} "
-                f"(the answers are kept in the store)"
+            raise PluginError(
+                f"task {plan.task.name} cannot score sample {sample.id}: "
+                f"{located(error, source_file(type(plan.task)))} (the answers are kept in the store)"
             ) from error
         record.setdefault("id", sample.id)
         record.setdefault("cluster", sample.cluster or sample.id)

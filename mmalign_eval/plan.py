@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .data.source import DataChoice, Source
-from .errors import BadInput, did_you_mean
+from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .images import digest
 from .models.base import ModelAdapter
-from .registry import TASKS
+from .registry import TASKS, source_file
 from .requests import ImageRef, Request, with_seed
 from .results import digest_json
 from .task import LmEvalTask, Sample, Task
@@ -95,18 +95,40 @@ def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> Tas
 
     Raises:
         BadInput: Data missing or in another layout.
+        PluginError: The task's own code fails.
     """
     source = data.source(task.name)
     if isinstance(task, LmEvalTask):
         from .lmeval import bind
 
         bind(task, source)
-    samples = limited(task.samples(source), limit)
-    requests = [tuple(with_seed(r, seed, s.id) for r in task.requests(s)) for s in samples]
-    for sample, asked in zip(samples, requests, strict=True):
-        if not asked:
-            raise BadInput(f"task {task.name} asks nothing for sample {sample.id}: requests() must give at least one")
+    try:
+        samples = limited(task.samples(source), limit)
+    except MmevalError:
+        raise
+    except Exception as error:
+        cause = located(error, source_file(type(task)))
+        raise PluginError(f"task {task.name} cannot read its data: {cause}") from error
+    requests = [asked(task, sample, seed) for sample in samples]
     return TaskPlan(task, source, samples, requests)
+
+
+def asked(task: Task, sample: Sample, seed: int) -> tuple[Request, ...]:
+    """The requests of one sample, each sampled one with its own seed.
+
+    Raises:
+        PluginError: The task's code fails (with its cause and line), or asks nothing.
+    """
+    try:
+        requests = tuple(with_seed(request, seed, sample.id) for request in task.requests(sample))
+    except MmevalError:
+        raise
+    except Exception as error:
+        cause = located(error, source_file(type(task)))
+        raise PluginError(f"task {task.name} cannot make requests for sample {sample.id}: {cause}") from error
+    if not requests:
+        raise PluginError(f"task {task.name} asks nothing for sample {sample.id}: requests() must give at least one")
+    return requests
 
 
 def limited(samples: Iterable[Sample], limit: int | None) -> list[Sample]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
+import operator
 import pkgutil
 import sys
+import zlib
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .errors import BadInput, did_you_mean
+from .errors import BadInput, did_you_mean, located
 
 T = TypeVar("T")
 TASK_ENTRY_POINTS = "mmalign_eval.tasks"
@@ -25,12 +27,19 @@ class LazyRegistry(Generic[T]):
     def __init__(self, kind: str, entries: dict[str, T | str]) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._loaded: dict[str, T] = {}
+        self._clashes: dict[str, str] = {}
 
     def add(self, name: str, value: T | str) -> None:
         """Adds an entry; a name is never taken over silently."""
         if name in self._entries and self._entries[name] != value:
             raise BadInput(f"two plugins define the {self.kind} {name!r}: rename one")
         self._entries[name] = value
+
+    def offer(self, name: str, value: str, origin: str) -> None:
+        """Adds what an installed package offers; a clash is an error only for those who use the name."""
+        if self._entries.setdefault(name, value) != value:
+            self._clashes[name] = f"{self.kind} {name!r} is also defined by {origin}: uninstall or rename one"
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -40,27 +49,28 @@ class LazyRegistry(Generic[T]):
         """The value.
 
         Raises:
-            BadInput: Unknown name, or its module does not import (with the cause).
+            BadInput: Unknown name, two plugins of that name, or its module does not import (with the cause).
         """
+        if name in self._clashes:
+            raise BadInput(self._clashes[name])
+        if name in self._loaded:
+            return self._loaded[name]
         if name not in self._entries:
             raise BadInput(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}; known: {_join(self)}")
         value = self._entries[name]
         if isinstance(value, str):
             module, _, attribute = value.partition(":")
             try:
-                value = getattr(importlib.import_module(module), attribute)
-            except Exception as error:
-                raise BadInput(f"{self.kind} {name!r} cannot be imported: {_cause(error)}") from error
-            self._entries[name] = value
-        return value  # type: ignore[return-value]
+                value = operator.attrgetter(attribute.strip())(importlib.import_module(module.strip()))
+            except (Exception, SystemExit) as error:
+                cause = f"cannot be imported from {module}: {located(error)}"
+                raise BadInput(f"{self.kind} {name!r} {cause}") from error
+        self._loaded[name] = value  # type: ignore[assignment]
+        return value
 
 
 def _join(registry: LazyRegistry[Any]) -> str:
     return ", ".join(registry.names())
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 IMAGE_TRANSFORMS: LazyRegistry[Any] = LazyRegistry(
@@ -101,17 +111,20 @@ class TaskRegistry:
         Raises:
             BadInput: The file does not exist or does not import (with the cause and its line).
         """
-        file = Path(path)
+        file = Path(path).resolve()
         if not file.is_file():
             raise BadInput(f"--include {path}: no such file")
-        name = f"mmeval_plugin_{file.stem}"
+        self._discover()
+        name = f"mmeval_plugin_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+        if any(source_file(cls) == str(file) and cls.__module__ != name for cls in self._tasks.values()):
+            return  # a built-in or installed task: a second import would define it twice
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:
             raise BadInput(f"--include {path}: not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         known = set(self._tasks)
-        self._guarded(str(file), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        self._guarded(str(file), lambda: spec.loader.exec_module(module))
         if str(file) in self.failures:
             raise BadInput(f"--include {path}: {self.failures[str(file)]}")
         if set(self._tasks) == known and str(file) not in self._origin.values():
@@ -138,9 +151,10 @@ class TaskRegistry:
         for origin, cause in self.failures.items():
             if name in origin.replace("/", ".").split(".") or origin.endswith(f"={name}"):
                 raise BadInput(f"task {name!r} did not load from {origin}: {cause}")
-        broken = f" (did not load: {'; '.join(f'{k}: {v}' for k, v in self.failures.items())})" if self.failures else ""
+        broken = self._broken()
         known = [*self._tasks, *self.groups()]
-        raise BadInput(f"unknown task {name!r}{did_you_mean(name, known)}; `mmeval tasks list` shows all{broken}")
+        known_as = f"no task {name!r} among those that loaded" if broken else f"unknown task {name!r}"
+        raise BadInput(f"{known_as}{did_you_mean(name, known)}; `mmeval tasks list` shows all{broken}")
 
     def groups(self) -> dict[str, list[str]]:
         """Group name to its tasks: `all`, `text`, `image`, and those that tasks declare."""
@@ -160,17 +174,27 @@ class TaskRegistry:
         groups = self.groups()
         for pattern in patterns:
             if pattern in groups:
+                self._whole(pattern)
                 matches = groups[pattern]
             elif any(c in pattern for c in "*?["):
                 matches = fnmatch.filter(self.names(), pattern)
                 if not matches:
-                    raise BadInput(f"no task matches {pattern!r}; `mmeval tasks list` shows all")
+                    raise BadInput(f"no task matches {pattern!r}; `mmeval tasks list` shows all{self._broken()}")
             elif pattern.startswith("lm_eval:"):
                 matches = [pattern]
             else:
                 matches = [self.get(pattern).name]
             found.update(dict.fromkeys(matches))
         return list(found)
+
+    def _whole(self, group: str) -> None:
+        """Refuses a group while a built-in task, which may belong to it, does not load."""
+        for origin, cause in self.failures.items():
+            if origin.startswith("mmalign_eval."):
+                raise BadInput(f"{group}: {origin} did not load: {cause}; name single tasks to leave it out")
+
+    def _broken(self) -> str:
+        return f" (did not load: {'; '.join(f'{k}: {v}' for k, v in self.failures.items())})" if self.failures else ""
 
     def _discover(self) -> None:
         if self._discovered:
@@ -189,27 +213,21 @@ class TaskRegistry:
         try:
             load()
             self.failures.pop(origin, None)
-        except Exception as error:
-            self.failures[origin] = _where(error)
+        except (Exception, SystemExit) as error:
+            self.failures[origin] = located(error, origin)
         finally:
             self._loading = previous
 
 
-def _where(error: BaseException) -> str:
-    """The cause with the file and line of its innermost frame."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
-    place = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
-    return _cause(error) + place
+def source_file(cls: type) -> str:
+    """The file that defines a task class; empty if it has none."""
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
 
 
 TASKS = TaskRegistry()
 
 
 def load_model_entry_points() -> None:
-    """Adds model kinds that installed packages offer."""
+    """Adds model kinds that installed packages offer; none is imported before it is used."""
     for point in entry_points(group=MODEL_ENTRY_POINTS):
-        MODELS.add(point.name, point.value)
+        MODELS.offer(point.name, point.value, f"{point.dist.name if point.dist else 'a package'} ({point.value})")
