@@ -16,6 +16,7 @@ import numpy as np
 from .metrics.base import Metric
 
 RESAMPLES = 2000
+CORPUS_RESAMPLES = 200  # for metrics without sums: each draw computes the metric anew
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
@@ -55,6 +56,9 @@ def estimates(metrics: Sequence[Metric], records: Sequence[dict[str, Any]]) -> l
         if metric.keep not in subsets:
             subsets[metric.keep] = _clustered(records, metric)
         n, clusters = subsets[metric.keep]
+        if metric.corpus is not None:
+            out.append(_corpus_estimate(metric, clusters, n))
+            continue
         key = (metric.keep, metric.stat)
         if key not in sums:
             sums[key] = np.array([metric.stat(c) for c in clusters], dtype=np.float64)
@@ -91,6 +95,32 @@ def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
         return made(value, None, None, None)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return made(value, float(low), float(high), float(drawn.std(ddof=1)))
+
+
+def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: int) -> Estimate:
+    """Value and percentile interval of a metric without sums, clusters drawn with replacement."""
+    assert metric.corpus is not None
+    flat = [record for cluster in clusters for record in cluster]
+    value = float(metric.corpus(flat)) if flat else float("nan")
+
+    def made(value: float | None, low: float | None, high: float | None, stderr: float | None) -> Estimate:
+        return Estimate(metric.name, value, low, high, stderr, n, len(clusters), metric.unit, metric.better)
+
+    if not np.isfinite(value):
+        return made(None, None, None, None)
+    rng = np.random.Generator(np.random.Philox(zlib.crc32(metric.name.encode())))
+    drawn = []
+    for _ in range(CORPUS_RESAMPLES if len(clusters) > 1 else 0):
+        picked = [record for i in rng.integers(len(clusters), size=len(clusters)) for record in clusters[i]]
+        try:
+            drawn.append(float(metric.corpus(picked)))
+        except (ZeroDivisionError, ValueError):
+            drawn.append(float("nan"))  # undefined for this draw (one class only, nothing to divide by)
+    kept = np.array([d for d in drawn if np.isfinite(d)])
+    if len(kept) < max(2, len(drawn) // 2):
+        return made(value, None, None, None)
+    low, high = np.quantile(kept, [0.025, 0.975])
+    return made(value, float(low), float(high), float(kept.std(ddof=1)))
 
 
 def resample(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:

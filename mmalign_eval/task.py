@@ -170,6 +170,23 @@ class ImageTask(Task):
         """The record of one parsed answer."""
 
 
+@dataclass(frozen=True)
+class GroupMean:
+    """A mean over parts that lm-eval reports for a group of tasks.
+
+    Attributes:
+        group: Name of the group.
+        metric: Metric of its parts, with lm-eval's `,filter` if it has one.
+        parts: The parts.
+        by_size: Every document counts the same; otherwise every part does.
+    """
+
+    group: str
+    metric: str
+    parts: tuple[str, ...]
+    by_size: bool = True
+
+
 class LmEvalBinding(Interface):
     """What `lmeval.bind` attaches to an `LmEvalTask`: lm-eval's own code behind our vocabulary."""
 
@@ -202,12 +219,14 @@ class LmEvalTask(Task):
     Attributes:
         parts: Part name to lm-eval's task file below its `tasks` folder, or to a whole lm-eval configuration.
         metric_facts: Metric name to `Metric` fields that lm-eval does not state (unit, best, proportion, help).
+        group_means: Means over parts.
         binding: What `lmeval.bind` attached.
     """
 
     modality = "text"
     parts: ClassVar[Mapping[str, str | Mapping[str, Any]]]
     metric_facts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    group_means: ClassVar[tuple[GroupMean, ...]] = ()
     binding: LmEvalBinding | None = None
 
     def metric_name(self, part: str, metric: str, filter_name: str) -> str:
@@ -224,6 +243,15 @@ class LmEvalTask(Task):
             results: Filtered results in instance order: `(log-likelihood, is greedy)`, a text, or a float (rolling).
         """
         return None
+
+    @property
+    def part_shots(self) -> int | None:
+        """Demonstrations for every part; None: as many as each part's task file says."""
+        return self.shots
+
+    def downloads(self, source: Source) -> bool:
+        """Whether lm-eval fetches the documents of this source itself, instead of the task's `TaskData`."""
+        return False
 
     @property
     def bound(self) -> LmEvalBinding:

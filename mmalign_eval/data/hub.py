@@ -42,13 +42,22 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
 
 
 def parquet_rows(task: str, hub: HubRows, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Rows of a downloaded hub data set: parquet files in the hub's folder layout (`<config>/<split>-*.parquet`)."""
+    """Rows of a downloaded hub data set: parquet files in the hub's folder layout (`<config>/<split>-*.parquet`).
+
+    Raises:
+        BadInput: A file is damaged, files of different columns are mixed, or a needed column is missing.
+    """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     for config in hub.config:
         own = [f for f in files if f.parent.name == config] or [f for f in files if config in f.stem]
         chosen = [f for f in own or files if hub.split in f.stem] or list(own or files)
-        dataset = load_dataset("parquet", data_files=[str(f) for f in chosen], split="train")
+        try:
+            dataset = load_dataset("parquet", data_files=[str(f) for f in chosen], split="train")
+        except (OSError, ValueError, DatasetsError) as error:
+            cause = " ".join(str(error.__cause__ or error).split())[:200]
+            raise BadInput(f"{task}: cannot read {chosen[0]}{' and others' * (len(chosen) > 1)}: {cause}") from error
         yield from _rows(task, hub, dataset, str(chosen[0].parent), config)
 
 
@@ -57,7 +66,7 @@ def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str) -> 
     if hub.image and hub.image not in dataset.column_names:
         urls = "; it only lists addresses, which are not fetched" if "url" in dataset.column_names else ""
         raise BadInput(f"{task}: {name} holds no images: no column {hub.image!r} among {found}{urls}")
-    for column in hub.columns:
+    for column in hub.needs(config):
         if column not in dataset.column_names:
             raise BadInput(f"{task}: column {column!r} is missing in {name}; found {found}")
     refs = _image_refs(dataset, hub.image) if hub.image else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -42,15 +42,20 @@ class HubRows:
         ids: Repository ids, newest first; the next is tried when one is not found.
         config: Configuration names to load (several are concatenated with a `_config` field in each row).
         split: Split name.
-        columns: Columns that the loader needs; a missing one is reported by name.
+        columns: Columns that the loader needs, of every configuration or by configuration; a missing one is reported
+            by name.
         image: Name of the image column, or empty.
     """
 
     ids: tuple[str, ...]
     split: str
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] | Mapping[str, tuple[str, ...]]
     config: tuple[str, ...] = ("default",)
     image: str = ""
+
+    def needs(self, config: str) -> tuple[str, ...]:
+        """Columns needed of one configuration."""
+        return self.columns if isinstance(self.columns, tuple) else self.columns[config]
 
 
 class TaskData(ABC):
