@@ -40,9 +40,9 @@ class TaskPlan:
         return [request for group in self.requests for request in group]
 
     def data_hash(self) -> str:
-        """SHA-256 over ids, rows and image bytes of the samples asked."""
+        """SHA-256 over ids, rows and image bytes of the samples asked; an image's path is the machine's and left out."""
         rows = [(s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples]
-        return digest_json(_jsonable(rows))
+        return digest_json(rows, default=lambda value: "image" if isinstance(value, ImageRef) else str(value))
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,3 @@ def tree_size(sequences: Iterable[Sequence[int]]) -> int:
         last = ids
     return total
 
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, ImageRef):
-        return "image"  # its bytes are hashed beside the row; its path is the machine's
-    if isinstance(value, dict):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

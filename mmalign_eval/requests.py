@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 MODEL_TEMPLATE = "model"  # the checkpoint's own chat template
 RAW_TEMPLATE = "raw"  # the text as it is: what language-model benchmarks send
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,8 @@ class Response:
 
     def to_json(self) -> str:
         """Compact JSON without default fields."""
-        return json.dumps({k: v for k, v in asdict(self).items() if v not in ("", 0, ())}, ensure_ascii=False)
+        fields = ((name, getattr(self, name)) for name in self.__slots__)
+        return _ENCODER.encode({name: value for name, value in fields if value not in ("", 0, ())})
 
     @classmethod
     def from_json(cls, text: str) -> Response:
@@ -201,4 +205,4 @@ def _canonical(kind: str, prompt: Prompt, extra: dict[str, Any]) -> str:
         "images": [image.transforms for image in prompt.images],
         **extra,
     }
-    return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _CANONICAL.encode(data)

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .errors import BadInput, Damaged, MmevalError
 from .stats import Estimate
 
 SCHEMA = 1
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
 
@@ -120,9 +121,10 @@ def find_results(root: str | os.PathLike[str]) -> list[Path]:
     return sorted(p for p in path.rglob("*.json") if not p.name.startswith("."))
 
 
-def digest_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
+def digest_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """SHA-256 of a value's canonical JSON; `default` stands in for what JSON does not know."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=default)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _short(value: Any) -> str:
@@ -132,9 +134,9 @@ def _short(value: Any) -> str:
 def _lines(samples: Iterable[dict[str, Any]]) -> Iterator[str]:
     for sample in samples:
         try:
-            yield json.dumps(sample, ensure_ascii=False, allow_nan=False)
+            yield _STRICT.encode(sample)
         except ValueError:
-            yield json.dumps(_finite(sample), ensure_ascii=False, allow_nan=False)
+            yield _STRICT.encode(_finite(sample))
         yield "\n"
 
 

@@ -6,7 +6,6 @@ Samples that share an image, a subject or a group are not independent: the clust
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from .metrics.base import Metric
 
 RESAMPLES = 2000
+SEED = 20_000
 CORPUS_RESAMPLES = 200  # for metrics without sums: each draw computes the metric anew
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
@@ -71,7 +71,7 @@ def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
 
     Proportions: Wilson's interval at the effective sample size n / design effect (exact formula for independent
     samples, where the design effect is 1). Everything else: percentile bootstrap over clusters, standard error from the
-    same draws. Seeds derive from the metric's name, so that files are reproducible.
+    same draws.
     """
     clusters = len(sums)
 
@@ -89,7 +89,7 @@ def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
         low, high, stderr = _wilson(sums, clusters)
         scale = 100.0 if metric.unit == "percent" else 1.0
         return made(value, low * scale, high * scale, stderr * scale)
-    drawn = metric.value(resample(sums, RESAMPLES, zlib.crc32(metric.name.encode())))
+    drawn = metric.value(resample(sums, RESAMPLES))
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < RESAMPLES // 2:
         return made(value, None, None, None)
@@ -108,7 +108,7 @@ def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: in
 
     if not np.isfinite(value):
         return made(None, None, None, None)
-    rng = np.random.Generator(np.random.Philox(zlib.crc32(metric.name.encode())))
+    rng = np.random.Generator(np.random.Philox(SEED))
     drawn = []
     for _ in range(CORPUS_RESAMPLES if len(clusters) > 1 else 0):
         picked = [record for i in rng.integers(len(clusters), size=len(clusters)) for record in clusters[i]]
@@ -123,15 +123,19 @@ def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: in
     return made(value, float(low), float(high), float(kept.std(ddof=1)))
 
 
-def resample(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Sums of `draws` bootstrap samples of clusters: `[draws, k]`."""
-    rng = np.random.Generator(np.random.Philox(seed))
+def resample(sums: np.ndarray, draws: int) -> np.ndarray:
+    """Sums of `draws` bootstrap samples of clusters: `[draws, k]`.
+
+    The seed is fixed: equal data give equal intervals, and metrics over the same clusters see the same draws.
+    """
+    rng = np.random.Generator(np.random.Philox(SEED))
     clusters = len(sums)
     out = np.empty((draws, sums.shape[1]))
-    block = max(1, 4_000_000 // clusters)
+    block = max(1, 2_000_000 // clusters)
     for start in range(0, draws, block):
         rows = min(block, draws - start)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=rows)
+        drawn = rng.integers(0, clusters, (rows, clusters)) + clusters * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
         out[start : start + rows] = weights @ sums
     return out
 
@@ -158,4 +162,4 @@ def _clustered(records: Sequence[dict[str, Any]], metric: Metric) -> tuple[int, 
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in kept:
         groups.setdefault(str(record["cluster"]), []).append(record)
-    return len(kept), list(groups.values())
+    return len(kept), [groups[name] for name in sorted(groups)]  # so that the order of records changes no interval

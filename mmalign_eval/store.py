@@ -65,7 +65,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, response TEXT NOT NULL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS answers (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, response TEXT NOT NULL)"
         )
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
         self._db.execute("COMMIT")
@@ -94,7 +94,7 @@ class Store:
             return
         with self._readable():
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO answers (key, response) VALUES (?, ?)", rows)
             self._db.execute("COMMIT")
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ import os, signal, mmalign_eval.store as store
 def put_many(self, answers, original=store.Store.put_many):
     self._db.execute("BEGIN IMMEDIATE")
     rows = [(key, response.to_json()) for key, response in answers if response.answered]
-    self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+    self._db.executemany("INSERT OR IGNORE INTO answers (key, response) VALUES (?, ?)", rows)
     os.kill(os.getpid(), signal.SIGKILL)
 store.Store.put_many = put_many
 """

@@ -1,6 +1,6 @@
 """A metric: per-cluster sufficient statistics that add up, and a value of their sums.
 
-Keeping sums makes every corpus metric (F1, BLEU, totals) as cheap to resample as a mean: statistics.py draws clusters
+Keeping sums makes every corpus metric (F1, BLEU, totals) as cheap to resample as a mean: `stats.py` draws clusters
 with replacement and adds their statistics, without looking at a record or a caption again.
 """
 
