@@ -47,4 +47,4 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-socket.socket.connect = _loopback_only  # type: ignore[method-assign]
+socket.socket.connect = _loopback_only  # type: ignore[method-assign, assignment]
