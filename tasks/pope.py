@@ -66,12 +66,14 @@ class PopeFiles(TaskData):
             yield _sample(split, number, question, label, name, images[name], edition)
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
-        """The hub's rows; its configuration `Full` has the same columns."""
+        """The hub's rows; its configuration `Full` has the same columns. An image is repeated in each of its rows."""
+        images: dict[str, ImageRef] = {}
         for index, row in enumerate(rows):
             if (split := row["category"]) not in SPLITS:
                 raise BadInput(f"pope: row {index}: category {split!r} is none of {', '.join(SPLITS)}")
             label = _label(row["answer"], f"pope: row {index}")
-            yield _sample(split, row["question_id"], row["question"], label, row["image_source"], row["image"])
+            name = row["image_source"]
+            yield _sample(split, row["question_id"], row["question"], label, name, images.setdefault(name, row["image"]))
 
 
 @task("pope", version=1, protocols=PROTOCOLS, data=PopeFiles)
