@@ -1,0 +1,145 @@
+"""Raw text to token ids, exactly as lm-eval's Hugging Face model does it (lm_eval 0.4.13, models/huggingface.py).
+
+Special tokens are the tokenizer's habit unless the text already starts with the prefix token; trailing blanks of a
+context belong to the continuation; an empty context is the prefix token; too long a context is cut on its left.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Token ids of a `Choose` request: one context and its options.
+
+    Attributes:
+        context: Ids that every option follows (never empty).
+        options: Ids of each option; empty where there is nothing to score.
+    """
+
+    context: Ids
+    options: tuple[Ids, ...]
+
+    @property
+    def size(self) -> int:
+        """Token ids held."""
+        return len(self.context) + sum(len(option) for option in self.options)
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Encodes raw text for one tokenizer.
+
+    Attributes:
+        tokenizer: A transformers tokenizer.
+        add_bos: Force special tokens on or off; None: as the tokenizer does it.
+    """
+
+    tokenizer: Any
+    add_bos: bool | None = None
+
+    @cached_property
+    def prefix_id(self) -> int:
+        """What stands before the first token of a text without context: BOS, or else EOS.
+
+        Raises:
+            ValueError: The tokenizer has neither.
+        """
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise ValueError("the tokenizer has neither a BOS nor an EOS token to start an empty context with")
+
+    @cached_property
+    def _prefix_text(self) -> str:
+        known = self.tokenizer.bos_token_id is not None or self.tokenizer.eos_token_id is not None
+        return str(self.tokenizer.decode(self.prefix_id)) if known else ""
+
+    def encode(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
+        """Ids of several texts that start alike (or none with the prefix token).
+
+        Args:
+            texts: The texts.
+            special: Force special tokens on or off; None: lm-eval's rule.
+        """
+        if special is None and self._prefix_text and texts[0].startswith(self._prefix_text):
+            special = False
+        return self._ids(texts, self.add_bos if special is None else special)
+
+    def _ids(self, texts: Sequence[str], special: bool | None) -> list[list[int]]:
+        more = {} if special is None else {"add_special_tokens": special}
+        ids: list[list[int]] = self.tokenizer(list(texts), verbose=False, **more)["input_ids"]
+        return ids
+
+    def special_for(self, text: str) -> bool | None:
+        """Whether a prompt gets special tokens: not if it brings its BOS; None: as the tokenizer does it."""
+        bos = self.tokenizer.bos_token
+        return False if bos is not None and text.startswith(bos) else self.add_bos
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of a text to go on from; an empty one is the prefix token."""
+        return self._ids([text], self.special_for(text))[0] or [self.prefix_id]
+
+    def choose(self, context: str, options: Sequence[str]) -> Scored:
+        """Ids of a context and of each continuation."""
+        if not context:
+            return self._without_context(options)
+        bare = context.rstrip()
+        moved = context[len(bare) :]
+        head, *whole = self.encode([bare, *(bare + moved + option for option in options)])
+        ends = [ids[len(head) :] if option or moved else [] for ids, option in zip(whole, options, strict=True)]
+        return Scored(_array(head or [self.prefix_id]), tuple(map(_array, ends)))
+
+    def _without_context(self, options: Sequence[str]) -> Scored:
+        # An option that already starts with the prefix token has its first token taken as the context, which then is
+        # the prefix token all the same.
+        ids = self.encode(options, special=False) if options else []
+        ends = [i[1:] if i and i[0] == self.prefix_id else i for i in ids]
+        return Scored(_array([self.prefix_id]), tuple(map(_array, ends)))
+
+    def rolling(self, text: str, max_length: int) -> Iterator[Scored]:
+        """Windows that score every token of a text once, each with as much context as the model's length leaves.
+
+        A first window has the prefix token for context; later ones are full, and repeat what stood before
+        (lm_eval.utils.get_rolling_token_windows with context_len 1, made disjoint).
+        """
+        ids = self.encode([text])[0]
+        for start in range(0, len(ids), max_length):
+            end = min(start + max_length, len(ids))
+            before = ids[max(0, end - max_length - 1) : start] or [self.prefix_id]
+            yield Scored(_array(before), (_array(ids[start:end]),))
+
+
+def _array(ids: Sequence[int]) -> Ids:
+    return np.asarray(ids, dtype=np.int32)
+
+
+class BoundedCache:
+    """Keeps the most recent values up to a total size, so that planning's token ids serve answering too."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size = limit, 0
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any | None:
+        """The value, or None."""
+        found = self._kept.get(key)
+        return None if found is None else found[0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keeps a value of some size (in tokens); the oldest ones make room."""
+        self.size += size - self._kept.pop(key, (None, 0))[1]
+        self._kept[key] = (value, size)
+        while self.size > self.limit and len(self._kept) > 1:
+            self.size -= self._kept.popitem(last=False)[1][1]
+        return value

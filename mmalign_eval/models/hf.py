@@ -1,0 +1,282 @@
+"""`hf:PATH_OR_ID`: any causal language model or image-text-to-text model that transformers' Auto classes load.
+
+The configuration decides which of the two it is. Opening reads configuration, tokenizer and processor; weights come
+with `load()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import templates
+from ..errors import BadInput, ImageError
+from ..images import ImagePool
+from ..requests import Choose, Generate, Prompt, Request, Response, failure
+from . import backbone, hf_loading, hf_options, image_tokens, peft_adapter
+from .base import ModelAdapter, Options
+from .checkpoint import Checkpoint, one_line, open_checkpoint
+from .encoding import Scored
+from .hf_model import HfModel, answer_text, choice
+from .hf_options import HfOptions
+
+
+def open_model(target: str, options: Options) -> ModelAdapter:
+    """Opens a model without its weights.
+
+    Args:
+        target: Folder or hub id.
+        options: `-M` options (`hf_options.HfOptions`).
+
+    Raises:
+        BadInput: Not a checkpoint, not a kind of model that is driven here, or an option that does not apply.
+    """
+    parsed = hf_options.parse(options, local=Path(target).exists())
+    with hf_loading.quiet_transformers():
+        checkpoint = open_checkpoint(target, parsed.revision)
+        if checkpoint.multimodal and not parsed.backbone:
+            return HfImageText(checkpoint, parsed)
+        if parsed.backbone and not checkpoint.multimodal:
+            raise BadInput(f"-M backbone=true: hf:{target} is a language model already; leave it out")
+        return HfText(checkpoint, parsed)
+
+
+class HfText(HfModel):
+    """A causal language model: a whole checkpoint, or the backbone of a multimodal one."""
+
+    def __init__(self, checkpoint: Checkpoint, options: HfOptions) -> None:
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        self.is_backbone = checkpoint.multimodal
+        self.part = "backbone" if self.is_backbone else "whole"
+        self.config = backbone.text_config(checkpoint) if self.is_backbone else checkpoint.config
+        if type(self.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            kind = "a language model" if self.is_backbone else "an image-text-to-text model"
+            raise BadInput(f"hf:{checkpoint.target}: {self.config.model_type} is neither a causal LM nor {kind} here")
+        super().__init__(checkpoint, options, _tokenizer(checkpoint))
+
+    def _files(self) -> dict[str, str]:
+        return {**super()._files(), "processor": ""}  # a language model sees no image
+
+    def _class_name(self) -> str:
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        cls: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
+        return str(cls.__name__)
+
+    def _skeleton(self) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return backbone.on_meta(AutoModelForCausalLM, self.config)
+
+    def _chat_template(self) -> Any:
+        return self.tokenizer.chat_template
+
+    def _chat(self, prompt: Prompt) -> str:
+        if not self.tokenizer.chat_template:
+            return templates.render("raw", prompt)
+        # A multimodal checkpoint's template reads lists of parts, and would drop plain strings in silence.
+        turns = templates.messages(prompt, parts=self.is_backbone)
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _load_weights(self) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        if self.is_backbone:
+            model = backbone.load_backbone(self.checkpoint, self.options, self.dtype, self.device)
+        else:
+            model = hf_loading.load(AutoModelForCausalLM, self.checkpoint, self.options, self.dtype, self.device)
+        if self.options.adapter:
+            if not self.is_backbone:
+                return peft_adapter.apply(model, self.options.adapter, lambda name: name)
+            names = backbone.names(self.checkpoint)
+            return peft_adapter.apply(model, self.options.adapter, names.of_adapter, outside=names.outside)
+        return model
+
+
+class HfImageText(HfModel):
+    """A multimodal model: images and text in, text out. Text tasks go to its backbone."""
+
+    images = True
+    text_only = True
+
+    def __init__(self, checkpoint: Checkpoint, options: HfOptions) -> None:
+        from transformers import AutoProcessor
+
+        try:
+            self.processor = AutoProcessor.from_pretrained(checkpoint.source, **checkpoint.revision)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise BadInput(f"hf:{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
+        super().__init__(checkpoint, options, self.processor.tokenizer)
+        self.image_id = image_tokens.image_id(self.processor, checkpoint.config)
+        if not backbone.available(checkpoint):
+            self.text_only = False
+
+    @cached_property
+    def _backbone(self) -> ModelAdapter:
+        if not backbone.available(self.checkpoint):
+            return self
+        return HfText(self.checkpoint, self.options)
+
+    def for_text(self) -> ModelAdapter:
+        """The language model alone, loaded apart from this one; this model where transformers has no class for that."""
+        return self._backbone
+
+    def _class_name(self) -> str:
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+        cls: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(self.checkpoint.config)]
+        return str(cls.__name__)
+
+    def _skeleton(self) -> Any:
+        from transformers import AutoModelForImageTextToText
+
+        return backbone.on_meta(AutoModelForImageTextToText, self.checkpoint.config)
+
+    def _chat_template(self) -> Any:
+        return self.processor.chat_template or self.tokenizer.chat_template
+
+    def _chat(self, prompt: Prompt) -> str:
+        if not self._chat_template():
+            choices = ", ".join(templates.TEMPLATES)
+            raise BadInput(f"{self.name} has no chat template: choose one with -M template=NAME ({choices})")
+        turns = templates.messages(prompt, parts=True)
+        return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _image_token(self) -> str:
+        return image_tokens.image_text(self.processor, self.name)
+
+    def _expand(self, ids: Any, prompt: Prompt) -> list[int]:
+        return image_tokens.expand(ids, prompt.images, self.image_id, self.processor)
+
+    def _load_weights(self) -> Any:
+        from transformers import AutoModelForImageTextToText
+
+        model = hf_loading.load(AutoModelForImageTextToText, self.checkpoint, self.options, self.dtype, self.device)
+        if self.options.adapter:
+            names = backbone.names(self.checkpoint)
+            return peft_adapter.apply(model, self.options.adapter, names.in_whole)
+        return model
+
+    # -- answers with images --------------------------------------------------------------------------------------
+
+    def _problem(self, request: Request, images: ImagePool, ids: Iterable[int], new: int) -> Response | None:
+        """Why a request with images cannot be answered, or None."""
+        try:
+            for image in request.prompt.images:
+                images.get(image)
+        except ImageError as error:
+            return failure(str(error))
+        if image_tokens.count(ids, self.image_id) != len(request.prompt.images):
+            return Response("refused", error=f"its text contains the model's image token {self._image_token()!r}")
+        size = len(self._expand(ids, request.prompt)) + new
+        if size > self.max_length:
+            return failure(f"{size} tokens with the image, the model takes {self.max_length}; an image is never cut")
+        return None
+
+    def _process(self, texts: Sequence[str], requests: Sequence[Request], images: ImagePool) -> dict[str, Any]:
+        """The processor's tensors for texts that are treated alike (special tokens), padded on the left."""
+        assert self.tokenizer.padding_side == "left"
+        special = self.encoder.special_for(texts[0])
+        pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
+        more = {} if special is None else {"add_special_tokens": special}
+        out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
+        return {name: _as(value, self._model) for name, value in out.items()}
+
+    def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        if not group[0][1].prompt.images:
+            yield from super()._answer_generate(group, images)
+            return
+        good: dict[Any, list[tuple[int, Generate]]] = {}
+        for i, request in group:
+            problem = self._problem(request, images, self._prompt_ids(request), request.params.max_new_tokens)
+            if problem:
+                yield i, problem
+            else:
+                good.setdefault(self.encoder.special_for(self.render(request)), []).append((i, request))
+        for alike in good.values():
+            requests = [request for _, request in alike]
+            inputs = self._process([self.render(request) for request in requests], requests, images)
+            generated = self._generate(inputs, requests)
+            sizes = inputs["attention_mask"].sum(dim=1).tolist()
+            for (i, _), size, result in zip(alike, sizes, generated, strict=True):
+                yield i, answer_text(result, size)
+
+    def _answer_choose(self, batch: list[tuple[int, Choose]], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        yield from super()._answer_choose([item for item in batch if not item[1].prompt.images], images)
+        good: dict[Any, list[tuple[int, Choose, Scored]]] = {}
+        for i, request in batch:
+            if not request.prompt.images:
+                continue
+            scored = self._scored(request)
+            longest = max((len(option) for option in scored.options), default=0)
+            problem = self._problem(request, images, scored.context, max(0, longest - 1))
+            if problem:
+                yield i, problem
+            else:
+                good.setdefault(self.encoder.special_for(self.render(request)), []).append((i, request, scored))
+        for alike in good.values():
+            yield from self._score_seen(alike, images)
+
+    def _score_seen(self, batch: list[tuple[int, Choose, Scored]], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        """Scores options after contexts with images: packed, image and context computed once, or row by row."""
+        requests = [request for _, request, _ in batch]
+        texts = [self.render(request).rstrip() for request in requests]
+        inputs = self._process(texts, requests, images)
+        seen = [
+            Scored(ids[mask.bool()].cpu().numpy().astype(np.int32), scored.options)
+            for ids, mask, (_, _, scored) in zip(inputs["input_ids"], inputs["attention_mask"], batch, strict=True)
+        ]
+        extra = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+        shape = inputs["input_ids"].shape
+        a_token_each = {k for k, v in extra.items() if v.shape[:2] == shape}
+        if not self._unpacked and not a_token_each and all(map(self._fits, seen)):
+            from .prefix import score_packed
+
+            with hf_loading.translate_memory_errors():
+                found = score_packed(self._model, seen, extra)
+        else:
+            found = [
+                self._score_alone(request, text, scored, images)
+                for request, text, scored in zip(requests, texts, seen, strict=True)
+            ]
+        for (i, _, _), scored, likelihoods in zip(batch, seen, found, strict=True):
+            yield i, choice(likelihoods, scored.size)
+
+    def _score_alone(self, request: Choose, text: str, seen: Scored, images: ImagePool) -> list[Any]:
+        """The slow twin with images: one option at a time."""
+        from .prefix import EMPTY, score_separately
+
+        found = []
+        for option in seen.options:
+            if not len(option):
+                found.append(EMPTY)
+                continue
+            inputs = self._process([text], [request], images)
+            shape = inputs["input_ids"].shape
+            extra = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+            for name, value in extra.items():
+                if value.shape[:2] == shape:  # a type for each token: what follows the image is text, type 0
+                    extra[name] = image_tokens.with_zeros(value, len(option) - 1)
+            with hf_loading.translate_memory_errors():
+                found += score_separately(self._model, [(seen.context, option)], self.max_length, extra)
+        return found
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.revision)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise BadInput(f"hf:{checkpoint.target}: its tokenizer cannot be read: {one_line(error)}") from error
+
+
+def _as(value: Any, model: Any) -> Any:
+    """A tensor on the model's device; floating-point ones (pixels) in the model's type."""
+    device = model.get_input_embeddings().weight.device
+    return value.to(device, model.dtype) if value.is_floating_point() else value.to(device)

@@ -1,0 +1,197 @@
+"""How a loaded Hugging Face model answers batches: text and image-text models alike."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..images import ImagePool
+from ..requests import Choose, Generate, Request, Response, failure
+from . import hf_loading
+from .encoding import Scored
+from .hf_base import HfBase
+
+if TYPE_CHECKING:
+    from .generation import Generated
+    from .prefix import Likelihood
+
+log = logging.getLogger(__name__)
+NOT_A_NUMBER = "the model gave NaN or infinite scores"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A `Choose` request to be scored row by row.
+
+    Attributes:
+        index: Its place in the batch.
+        parts: What to score: the request, or the windows of a rolling one.
+        rolling: The parts' results are one sum.
+    """
+
+    index: int
+    parts: Sequence[Scored]
+    rolling: bool = False
+
+
+class HfModel(HfBase):
+    """Base of `HfText` and `HfImageText`."""
+
+    @abstractmethod
+    def _load_weights(self) -> Any:
+        """The model with its weights and its PEFT adapter."""
+
+    def load(self) -> None:
+        """Brings the weights; sees whether options may share a row.
+
+        Raises:
+            BadInput: Weights or PEFT adapter incomplete, or not for this model.
+            OutOfMemory: They do not fit.
+        """
+        from .generation import plain_config
+        from .prefix import why_not_packed
+
+        self._model = self._load_weights()
+        self._model.generation_config = plain_config(self.ends)
+        with hf_loading.translate_memory_errors():
+            self._unpacked = why_not_packed(self._model)
+        if self._unpacked:
+            log.info("%s: options are scored one by one: %s", self.name, self._unpacked)
+
+    def close(self) -> None:
+        """Frees the weights."""
+        import torch
+
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def answer(self, batch: Sequence[Request], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        """Answers `Choose` requests together, then `Generate` requests in groups of equal parameters."""
+        choose = [(i, r) for i, r in enumerate(batch) if isinstance(r, Choose)]
+        if choose:
+            yield from self._answer_choose(choose, images)
+        groups: dict[Any, list[tuple[int, Generate]]] = {}
+        for i, request in enumerate(batch):
+            if isinstance(request, Generate):
+                key = (replace(request.params, seed=0), bool(request.prompt.images))
+                groups.setdefault(key, []).append((i, request))
+        for group in groups.values():
+            yield from self._answer_generate(group, images)
+
+    def _answer_choose(self, batch: list[tuple[int, Choose]], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        packed: list[tuple[int, Scored]] = []
+        apart: list[Apart] = []
+        for i, request in batch:
+            if request.rolling:
+                apart.append(Apart(i, self._windows(request), rolling=True))
+                continue
+            scored = self._scored(request)
+            if not self._unpacked and self._fits(scored):
+                packed.append((i, scored))
+            else:
+                apart.append(Apart(i, [scored]))
+        if packed:
+            from .prefix import score_packed
+
+            with hf_loading.translate_memory_errors():
+                found = score_packed(self._model, [scored for _, scored in packed])
+            for (i, scored), likelihoods in zip(packed, found, strict=True):
+                yield i, choice(likelihoods, scored.size)
+        yield from self._score_apart(apart, len(batch))
+
+    def _fits(self, scored: Scored) -> bool:
+        """Whether a packed row is within the model's length, so that nothing is cut."""
+        from .prefix import packed_size
+
+        return packed_size(scored) <= self.max_length
+
+    def _score_apart(self, apart: Sequence[Apart], at_once: int) -> Iterator[tuple[int, Response]]:
+        """The slow twin: each option (or window) in its own row, `at_once` rows a forward pass."""
+        from .prefix import EMPTY, score_separately
+
+        pairs = [(part.context, option) for item in apart for part in item.parts for option in part.options]
+        scorable = [i for i, (_, option) in enumerate(pairs) if 0 < len(option) <= self.max_length]
+        scorable.sort(key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
+        found: list[Likelihood] = [EMPTY] * len(pairs)
+        for start in range(0, len(scorable), at_once):
+            some = scorable[start : start + at_once]
+            with hf_loading.translate_memory_errors():
+                scores = score_separately(self._model, [pairs[i] for i in some], self.max_length)
+            for i, score in zip(some, scores, strict=True):
+                found[i] = score
+        left = iter(found)
+        for item in apart:
+            yield item.index, self._from_parts(item, [next(left) for part in item.parts for _ in part.options])
+
+    def _from_parts(self, item: Apart, found: list[Likelihood]) -> Response:
+        size = sum(part.size for part in item.parts)
+        if item.rolling and found:
+            whole = replace(found[0], logprob=math.fsum(f.logprob for f in found), greedy=all(f.greedy for f in found))
+            return choice([whole], size)
+        if item.rolling:  # a text without tokens
+            return Response("ok", logprobs=(0.0,), greedy=(True,))
+        scored = item.parts[0]
+        longest = max((len(option) for option in scored.options), default=0)
+        if longest > self.max_length:
+            return failure(f"an option of {longest} tokens is longer than the model's {self.max_length}")
+        return choice(found, size, truncated=len(scored.context) + longest > self.max_length + 1)
+
+    def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
+        import torch
+
+        room = self.max_length - group[0][1].params.max_new_tokens
+        whole = [self._prompt_ids(request) for _, request in group]
+        rows = [ids[-room:] for ids in whole]
+        width = max(map(len, rows))
+        ids, mask = np.full((len(rows), width), self.ends.pad, np.int64), np.zeros((len(rows), width), np.int64)
+        for row, tokens in enumerate(rows):
+            ids[row, width - len(tokens) :], mask[row, width - len(tokens) :] = tokens, 1
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        generated = self._generate(inputs, [request for _, request in group])
+        for (i, _), tokens, result in zip(group, whole, generated, strict=True):
+            yield i, answer_text(result, min(len(tokens), room), truncated=len(tokens) > room)
+
+    def _generate(self, inputs: dict[str, Any], requests: Sequence[Generate]) -> list[Generated]:
+        from .generation import generate
+
+        assert self.tokenizer.padding_side == "left"
+        assert bool(inputs["attention_mask"][:, -1].all()), "prompts must be padded on the left"
+        device = self._model.get_input_embeddings().weight.device
+        placed = {name: value.to(device) for name, value in inputs.items()}
+        seeds = [request.params.seed for request in requests]
+        with hf_loading.translate_memory_errors():
+            return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends)
+
+
+def choice(found: Sequence[Likelihood], size: int, truncated: bool = False) -> Response:
+    """The response to a `Choose`; scores that are not finite are an error."""
+    if not all(math.isfinite(f.logprob) for f in found):
+        return failure(NOT_A_NUMBER)
+    return Response(
+        status="truncated" if truncated else "ok",
+        logprobs=tuple(f.logprob for f in found),
+        greedy=tuple(f.greedy for f in found),
+        prompt_tokens=size,
+    )
+
+
+def answer_text(result: Generated, prompt_tokens: int, truncated: bool = False) -> Response:
+    """The response to a `Generate`."""
+    if result.bad:
+        return failure(NOT_A_NUMBER)
+    return Response(
+        status="truncated" if truncated else "ok",
+        text=result.text,
+        finish=result.finish,
+        prompt_tokens=prompt_tokens,
+        new_tokens=result.new_tokens,
+    )

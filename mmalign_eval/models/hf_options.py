@@ -1,0 +1,110 @@
+"""The `-M` options of `hf:` models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import templates
+from ..errors import BadInput, did_you_mean
+from ..requests import MODEL_TEMPLATE
+from .base import Options, check_options, parse_bool, parse_int
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+DEFAULT_ROWS, DEFAULT_TOKENS = 32, 16384  # what a 7B model in half precision takes on a 24 GB card; halved on overflow
+
+
+@dataclass(frozen=True)
+class HfOptions:
+    """Parsed options; the names are those of `-M`.
+
+    Attributes:
+        adapter: Folder of a PEFT adapter, or empty.
+        backbone: Open only the language model of a multimodal checkpoint.
+        dtype: Weights' type; empty: float32 on CPU, the checkpoint's own elsewhere.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        device_map: Spread over devices by accelerate (`auto`, `balanced`, ...); empty: one device.
+        attn: Attention implementation; empty: the library's choice.
+        revision: Branch, tag or commit of a hub repository; empty: its main branch.
+        template: Named template used where a prompt asks for the checkpoint's own.
+        add_bos: Whether texts get the tokenizer's special tokens; None: the tokenizer's own habit, as in lm-eval.
+        batch_tokens: Most tokens in a batch.
+        batch_rows: Most requests in a batch.
+    """
+
+    adapter: str = ""
+    backbone: bool = False
+    dtype: str = ""
+    device: str = "auto"
+    device_map: str = ""
+    attn: str = ""
+    revision: str = ""
+    template: str = MODEL_TEMPLATE
+    add_bos: bool | None = None
+    batch_tokens: int = DEFAULT_TOKENS
+    batch_rows: int = DEFAULT_ROWS
+
+
+NAMES = tuple(HfOptions.__dataclass_fields__)
+
+
+def parse(options: Options, local: bool) -> HfOptions:
+    """Reads the options of one model.
+
+    Args:
+        options: As given with `-M`.
+        local: The model is a folder, not a hub id.
+
+    Raises:
+        BadInput: Unknown key, a value that cannot be, or two options that exclude each other.
+    """
+    check_options("hf", options, NAMES)
+    parsed = HfOptions(
+        adapter=options.get("adapter", ""),
+        backbone=parse_bool("backbone", options.get("backbone", "false")),
+        dtype=_one_of("dtype", options.get("dtype", ""), DTYPES),
+        device=_device(options.get("device", "auto")),
+        device_map=options.get("device_map", ""),
+        attn=_one_of("attn", options.get("attn", ""), ATTENTION),
+        revision=options.get("revision", ""),
+        template=options.get("template", MODEL_TEMPLATE),
+        add_bos=None if options.get("add_bos", "auto") == "auto" else parse_bool("add_bos", options["add_bos"]),
+        batch_tokens=parse_int("batch_tokens", options.get("batch_tokens", str(DEFAULT_TOKENS))),
+        batch_rows=parse_int("batch_rows", options.get("batch_rows", str(DEFAULT_ROWS))),
+    )
+    templates.check_name(parsed.template, f"-M template={parsed.template}")
+    if parsed.revision and local:
+        raise BadInput(f"-M revision={parsed.revision}: a folder has no revisions; give a hub id, or leave it out")
+    if parsed.device_map and parsed.device != "auto":
+        raise BadInput("-M device= and -M device_map= exclude each other: give one of them")
+    if parsed.adapter and not (Path(parsed.adapter) / "adapter_config.json").is_file():
+        raise BadInput(f"-M adapter={parsed.adapter}: no PEFT adapter there (no adapter_config.json)")
+    return parsed
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value and value not in allowed:
+        raise BadInput(f"-M {key}={value}: unknown{did_you_mean(value, allowed)}; known: {', '.join(allowed)}")
+    return value
+
+
+def _device(value: str) -> str:
+    if value.partition(":")[0] not in ("auto", "cpu", "cuda", "mps", "xpu"):
+        raise BadInput(f"-M device={value}: expected auto, cpu, cuda, cuda:N, mps or xpu")
+    return value
+
+
+def resolve_device(options: HfOptions) -> str:
+    """The device weights go to (`cuda` with a device map).
+
+    Raises:
+        BadInput: A device this machine has not.
+    """
+    import torch
+
+    if options.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"-M device={options.device}: no CUDA device here; leave it out or give device=cpu")
+    return options.device

@@ -1,0 +1,84 @@
+"""Images as tokens: how many a model makes of one, and stand-in ids for planning."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..errors import BadInput, ImageError
+from ..images import digest, read_bytes
+from ..requests import ImageRef
+
+_UNREADABLE = (336, 336)  # planned size of an image that cannot be read; asking for it gives the error
+
+
+def image_text(processor: Any, name: str) -> str:
+    """The placeholder of one image in a text.
+
+    Raises:
+        BadInput: The processor has none (it needs the checkpoint's own chat template).
+    """
+    token = getattr(processor, "image_token", None)
+    if not token:
+        raise BadInput(f"{name}: its processor names no image token; use template=model")
+    return str(getattr(token, "content", token))
+
+
+def image_id(processor: Any, config: Any) -> int | None:
+    """Id of that placeholder, or None."""
+    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        if getattr(owner, name, None) is not None:
+            return int(getattr(owner, name))
+    return None
+
+
+def count(ids: Iterable[int], image: int | None) -> int:
+    """Placeholders among ids."""
+    return sum(1 for token in ids if token == image)
+
+
+def expand(ids: Iterable[int], refs: Sequence[ImageRef], image: int | None, processor: Any) -> list[int]:
+    """Ids with each placeholder replaced by as many ids as its image has tokens.
+
+    The ids are negative, so that they meet no vocabulary, and derived from the image's content.
+    """
+    left = iter(refs)
+    out: list[int] = []
+    for token in ids:
+        ref = next(left, None) if token == image else None
+        out += [int(token)] if ref is None else _stand_ins(ref, processor)
+    return out
+
+
+def _stand_ins(ref: ImageRef, processor: Any) -> list[int]:
+    start = int.from_bytes(hashlib.sha256(f"{digest(ref)}|{ref.transforms}".encode()).digest()[:4], "big")
+    return [-(start + k + 1) for k in range(_tokens(processor, _size(ref.path, ref.row, ref.column)))]
+
+
+def _tokens(processor: Any, size: tuple[int, int]) -> int:
+    known = processor.__dict__.setdefault("_mmeval_image_tokens", {})
+    if size not in known:
+        known[size] = int(processor._get_num_multimodal_tokens(image_sizes=[size])["num_image_tokens"][0])
+    return int(known[size])
+
+
+@lru_cache(maxsize=100_000)
+def _size(path: str, row: int, column: str) -> tuple[int, int]:
+    """Height and width of an image, from its header, before transforms."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(io.BytesIO(read_bytes(ImageRef(path, row, column))))
+    except (ImageError, UnidentifiedImageError, OSError):
+        return _UNREADABLE
+    return image.height, image.width
+
+
+def with_zeros(types: Any, more: int) -> Any:
+    """Token types `[1, length]` with zeros for tokens that follow."""
+    import torch
+
+    return torch.cat([types, types.new_zeros(types.shape[0], more)], dim=1)
