@@ -2,16 +2,194 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(help="List, show, make and check tasks.", no_args_is_help=True)
+from ..errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_WANTING, BadInput, did_you_mean
+
+if TYPE_CHECKING:
+    from ..check import Report
+    from ..data.source import DataChoice
+
+app = typer.Typer(help="List, show, make and check tasks.", no_args_is_help=True, rich_markup_mode=None)
+
+Texts = list[str] | None
+Include = Annotated[Texts, typer.Option(help="Task plugin FILE.py; repeatable")]
+Data = Annotated[Texts, typer.Option(help="mini, hub, DIR or TASK=DIR [$MMEVAL_DATA, else mini]")]
 
 
 @app.command("list")
-def list_tasks() -> int:
-    """List all tasks."""
+def list_tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with versions and origins")] = False,
+    include: Include = None,
+) -> int:
+    """List all tasks and groups, and the plugins that did not load."""
     from ..registry import TASKS
 
-    for name in TASKS.names():
-        print(name)
-    return 0
+    _include(include)
+    rows = [_row(name) for name in TASKS.names()]
+    if as_json:
+        import json
+
+        print(json.dumps({"tasks": rows, "groups": TASKS.groups(), "failures": TASKS.failures}, indent=1))
+        return EXIT_OK
+    table = [(r["name"], r["modality"], ", ".join(r["protocols"]), _about(r)) for r in rows]
+    _columns([("task", "kind", "protocols", "about"), *table])
+    for group, names in TASKS.groups().items():
+        print(f"group {group}: {' '.join(names)}" if names else f"group {group}: empty")
+    print("any task of lm-eval: lm_eval:NAME")
+    for origin, cause in TASKS.failures.items():
+        print(f"did not load: {origin}: {cause}")
+    return EXIT_OK
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A task, or lm_eval:NAME")],
+    protocol: Annotated[str, typer.Option(help="Another protocol than the default")] = "",
+    data: Data = None,
+    include: Include = None,
+) -> int:
+    """Show a task: its prompt on one sample, the data it needs, metrics, protocols and sources."""
+    from .tasks_show import lines
+
+    _include(include)
+    name = _one(name)
+    for line in lines(name, protocol, _choice(data, [name])):
+        print(line)
+    return EXIT_OK
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the task: small letters, digits and _")],
+    image: Annotated[bool, typer.Option("--image/--text", help="About images [default], or text alone")] = True,
+    folder: Annotated[str, typer.Option("--dir", help="Where to write NAME.py and test_NAME.py")] = ".",
+) -> int:
+    """Write a working task and its test, to be changed into yours."""
+    from .tasks_new import write_task
+
+    task_file, test_file, sample_file = write_task(name, folder, image=image)
+    print(f"wrote    {task_file}")
+    print(f"wrote    {test_file}")
+    print(f"test     python -m pytest {test_file}")
+    print(f"data     put your {sample_file} into a folder DIR, then")
+    print(f"look     mmeval tasks show {name} --include {task_file} --data {name}=DIR")
+    print(f"check    mmeval tasks check {name} --include {task_file} --data {name}=DIR")
+    print(f"run      mmeval run --model hf:PATH --tasks {name} --include {task_file} --data {name}=DIR")
+    return EXIT_OK
+
+
+@app.command("check")
+def check(
+    names: Annotated[list[str], typer.Argument(help="Tasks, groups, globs or lm_eval:NAME")],
+    protocol: Annotated[str, typer.Option(help="Only this protocol [all that the task has]")] = "",
+    data: Data = None,
+    limit: Annotated[int, typer.Option(help="First N samples of each part", min=1)] = 20,
+    include: Include = None,
+) -> int:
+    """Run scripted models through a task: right answers must score full marks, wrong and failing ones must not."""
+    from ..check import check_task
+    from ..registry import TASKS
+
+    _include(include)
+    chosen = TASKS.resolve(names)
+    choice = _choice(data, chosen)
+    wanting, not_checked = 0, []
+    for name in chosen:
+        try:
+            reports = check_task(name, choice, protocol, limit)
+        except BadInput as error:
+            if len(chosen) == 1:
+                raise
+            not_checked.append(f"{name}: {error}")
+            continue
+        for report in reports:
+            wanting += not report.passed
+            _print_report(report)
+    for line in not_checked:
+        print(f"not checked  {line}")
+    return EXIT_WANTING if wanting else EXIT_BAD_INPUT if not_checked else EXIT_OK
+
+
+def _print_report(report: Report) -> None:
+    from .table import shown_value
+
+    verdict = "passed" if report.passed else "found wanting"
+    print(f"\n{report.task}  {report.protocol}  {report.n} samples  {report.data or 'no data'}  {verdict}")
+    if report.values:
+        rows = [("answers", *report.headline)]
+        for conduct, values in report.values.items():
+            cells = [values.get(name) for name in report.headline]
+            rows.append((conduct, *(shown_value(e.value, e.unit) if e else "-" for e in cells)))
+        _columns(rows)
+    for finding in report.findings:
+        cause = f": {finding.cause}" if finding.cause else ""
+        print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.what}{cause}")
+        if finding.cure:
+            print(f"      -> {finding.cure}")
+    for note in report.notes:
+        print(f"note  {note}")
+
+
+def _include(files: Texts) -> None:
+    from ..registry import TASKS
+
+    for path in files or ():
+        TASKS.include(path)
+
+
+def _one(name: str) -> str:
+    """A single task's name, checked."""
+    from ..registry import TASKS
+
+    return name if name.startswith("lm_eval:") else str(TASKS.get(name).name)
+
+
+def _choice(data: Texts, tasks: Sequence[str]) -> DataChoice:
+    """Where samples come from: the miniature if nothing else is said, as these verbs score no real model."""
+    from ..data.source import DataChoice
+
+    choice = DataChoice.parse(data or (), only_mini=True)
+    for name in choice.tasks:
+        if name not in tasks:
+            raise BadInput(f"--data {name}=: task {name!r} is not selected{did_you_mean(name, tasks)}")
+    return choice
+
+
+def _row(name: str) -> dict[str, Any]:
+    from ..registry import TASKS
+
+    cls, origin = TASKS.get(name), TASKS.origin(name)
+    return {
+        "name": name,
+        "version": cls.version,
+        "modality": cls.modality,
+        "protocols": list(cls.protocols),
+        "default_protocol": cls.default_protocol,
+        "groups": list(cls.groups),
+        "about": about(cls),
+        "origin": origin,
+        "built_in": origin.startswith("mmalign_eval."),
+    }
+
+
+def _about(row: dict[str, Any]) -> str:
+    return row["about"] + ("" if row["built_in"] else f"  [{row['origin']}]")
+
+
+def about(cls: type) -> str:
+    """The first line of a task's docstring, or of its module's."""
+    import sys
+
+    text = cls.__doc__ or getattr(sys.modules.get(cls.__module__), "__doc__", None) or ""
+    return text.strip().split("\n")[0]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> None:
+    """Prints left-aligned columns, two blanks apart; the last is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -91,7 +91,16 @@ class TaskData(ABC):
         raise BadInput(f"{self.task}: no hub layout is known; use --data {self.task}=DIR with {self.layout}")
 
     def open(self, source: Source) -> Folder:
-        """The folder of a `mini` or `dir` source."""
+        """The folder of a `mini` or `dir` source.
+
+        Raises:
+            BadInput: The miniature holds nothing for this task.
+        """
+        if source.kind == "mini" and not (Path(source.path) / self.folder).is_dir():
+            raise BadInput(
+                f"{self.task}: the miniature holds no data for it; give --data {self.task}=DIR with {self.layout}. "
+                f"Get it: {self.get}"
+            )
         return Folder(source.path, self.folder, task=self.task, layout=self.layout, get=self.get)
 
     def _open(self, source: Source) -> Iterable[Sample]:
