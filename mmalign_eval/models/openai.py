@@ -105,8 +105,10 @@ class OpenAIModel(ModelAdapter):
 
     def describe(self) -> dict[str, Any]:
         """Identity, concurrency, and every (model, system_fingerprint) that the server has reported so far."""
+        identity = self.identity()
         served = [{"model": model, "system_fingerprint": mark} for model, mark in sorted(tuple(self._served))]
-        return {**self.identity(), "concurrency": self.concurrency, "served": served}
+        about = {"class": type(self).__name__, "device": identity["server"], "concurrency": self.concurrency}
+        return {**about, **identity, "served": served}
 
     def render(self, request: Request) -> str:
         """The messages as JSON with `<image>` for each image; over /completions, the text itself."""
