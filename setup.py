@@ -1,4 +1,4 @@
-"""Maps the top-level folders tasks/, tuning/ and leaderboards/ into the package (pyproject.toml holds everything else)."""
+"""Maps the top-level folders tasks/, tuning/ and leaderboards/ into the package (the rest is in pyproject.toml)."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -59,10 +59,10 @@ def open_image(ref: ImageRef) -> Image:
 
     data = read_bytes(ref)
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(f"image {label(ref)} has {image.width}x{image.height} pixels: too large to decode")
-        image = image.convert("RGB")
+        file = Image.open(io.BytesIO(data))
+        if file.width * file.height > MAX_PIXELS:
+            raise ImageError(f"image {label(ref)} has {file.width}x{file.height} pixels: too large to decode")
+        image = file.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
     for name in ref.transforms:

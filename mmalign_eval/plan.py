@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .data.source import DataChoice, Source
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
@@ -40,7 +39,7 @@ class TaskPlan:
         return [request for group in self.requests for request in group]
 
     def data_hash(self) -> str:
-        """SHA-256 over ids, rows and image bytes of the samples asked; an image's path is the machine's and left out."""
+        """SHA-256 over ids, rows and image bytes of the samples; an image's path is the machine's and left out."""
         rows = [(s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples]
         return digest_json(rows, default=lambda value: "image" if isinstance(value, ImageRef) else str(value))
 
@@ -156,9 +155,10 @@ def plan_size(plans: Sequence[TaskPlan], adapter: ModelAdapter, stored: int) -> 
     return PlanSize(len(requests), len(images), stored, sum(map(len, sequences)), tree_size(sequences))
 
 
-def tree_size(sequences: Iterable[Sequence[int]]) -> int:
+def tree_size(sequences: Iterable[tuple[int, ...]]) -> int:
     """Nodes of the prefix tree of token sequences: in sorted order, each adds what it does not share with the last."""
-    total, last = 0, ()  # type: int, Sequence[int]
+    total = 0
+    last: tuple[int, ...] = ()
     for ids in sorted(sequences):
         shared = 0
         for a, b in zip(ids, last, strict=False):

@@ -65,7 +65,7 @@ class LazyRegistry(Generic[T]):
             except (Exception, SystemExit) as error:
                 cause = f"cannot be imported from {module}: {located(error)}"
                 raise BadInput(f"{self.kind} {name!r} {cause}") from error
-        self._loaded[name] = value  # type: ignore[assignment]
+        self._loaded[name] = value
         return value
 
 

@@ -88,7 +88,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Damaged(f"{file}: damaged result file ({error}); run the same mmeval command again to rewrite it") from error
+        raise Damaged(f"{file}: damaged result file ({error}); run the same command again to rewrite it") from error
     if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
         raise BadInput(f"{file}: not a result file of mmeval")
     if result.get("schema") != SCHEMA:

@@ -65,7 +65,8 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS answers (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, response TEXT NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS answers "
+            "(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, response TEXT NOT NULL)"
         )
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
         self._db.execute("COMMIT")
@@ -119,8 +120,9 @@ class Store:
             raise BadInput(f"store {self.path}: {error}") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError, ValueError, TypeError) as error:
             self._rollback()
+            cause = " ".join(str(error).split())
             raise Damaged(
-                f"store {self.path} is damaged ({' '.join(str(error).split())}): move it away and run again, or give another --store"
+                f"store {self.path} is damaged ({cause}): move it away and run again, or give another --store"
             ) from error
 
     def _rollback(self) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 
 from . import registry
 from .errors import BadInput, did_you_mean
-from .requests import MODEL_TEMPLATE, GenParams, Generate, ImageRef, Prompt, Request, Response
+from .requests import MODEL_TEMPLATE, Generate, GenParams, ImageRef, Prompt, Request, Response
 
 if TYPE_CHECKING:
     from .data.source import Source, TaskData
@@ -128,7 +128,7 @@ class Task(ABC):
     def metrics(self) -> Sequence[Metric]:
         """The metrics, in the order in which tables show them."""
 
-    def finish(self, records: Sequence[Record]) -> None:
+    def finish(self, records: Sequence[Record]) -> None:  # noqa: B027 - most tasks score sample by sample
         """Corpus-level work before aggregation (tokenising all captions at once); adds fields to the records."""
 
     @abstractmethod

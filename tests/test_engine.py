@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,7 @@ def test_requests_on_one_image_are_neighbours(tmp_path: Path) -> None:
     model = CountingModel(batch_rows=7)
     engine(tmp_path, model).run(requests)
     images = [r.prompt.images[0] for r in model.asked]
-    changes = sum(a != b for a, b in zip(images, images[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(images))
     assert changes == 5
 
 

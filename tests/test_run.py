@@ -330,9 +330,12 @@ def test_interrupting_is_resumable_and_exits_130(toy: Toy) -> None:
     import signal
 
     for sent in (signal.SIGINT, signal.SIGTERM):
-        code = f"import sys; from mmalign_eval.cli.main import main; sys.exit(main({toy.arguments('-M', 'delay=0.05')!r}))"
+        arguments = toy.arguments("-M", "delay=0.05")
+        code = f"import sys; from mmalign_eval.cli.main import main; sys.exit(main({arguments!r}))"
         before = toy.calls()
-        run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + 30
         while toy.calls() < before + 3 and time.monotonic() < deadline:
             time.sleep(0.01)

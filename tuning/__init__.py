@@ -1,0 +1,1 @@
+"""Tuning: the trainers that make the checkpoints to score."""

@@ -1,0 +1,1 @@
+"""The `mmeval` command line, one module a verb."""

@@ -52,7 +52,8 @@ class ConsoleReporter(Reporter):
             self._bars = None
         bad = result["counts"]["n_error"] + result["counts"]["n_refused"]
         if bad:
-            self._line(f"        {result['task']['name']}: {bad} of {result['counts']['n']} samples failed; first: {result['errors'][0]}")
+            name, n = result["task"]["name"], result["counts"]["n"]
+            self._line(f"        {name}: {bad} of {n} samples failed; first: {result['errors'][0]}")
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

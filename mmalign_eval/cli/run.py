@@ -35,7 +35,7 @@ def run(
     ] = None,
     out: Annotated[str | None, typer.Option(help="Folder for result files [results]")] = None,
     store: Annotated[str | None, typer.Option(help="Response store [OUT/store.sqlite]")] = None,
-    max_errors: Annotated[int | None, typer.Option(help="Exit with 4 above this many failed samples [0]", min=0)] = None,
+    max_errors: Annotated[int | None, typer.Option(help="Failed samples above which to exit with 4 [0]", min=0)] = None,
     include: Annotated[Texts, typer.Option(help="Task plugin FILE.py; repeatable")] = None,
     config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
@@ -90,7 +90,8 @@ def read_config(path: str) -> dict[str, Any]:
     known = [f.name for f in fields(RunConfig)]
     for key, value in found.items():
         if key not in known:
-            raise BadInput(f"--config {path}: unknown key {key!r}{did_you_mean(str(key), known)}; known: {', '.join(known)}")
+            hint = did_you_mean(str(key), known)
+            raise BadInput(f"--config {path}: unknown key {key!r}{hint}; known: {', '.join(known)}")
         found[key] = _typed(path, key, value)
     return found
 

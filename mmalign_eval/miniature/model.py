@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ..errors import BadInput, did_you_mean
 from ..models.base import ModelAdapter, Options
 from . import checkpoint
 
-NAMES = {"": "llava", "llava": "llava", "lm": "lm"}
+NAMES: dict[str, Literal["llava", "lm"]] = {"": "llava", "llava": "llava", "lm": "lm"}
 
 
 def open_model(target: str, options: Options) -> ModelAdapter:

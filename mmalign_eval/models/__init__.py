@@ -1,0 +1,1 @@
+"""Model adapters: what drives a model."""

@@ -34,7 +34,7 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Everything about the model that can change an answer, as JSON: weights, revision, PEFT adapter, dtype, template."""
+        """Everything that can change an answer, as JSON: weights, revision, PEFT adapter, dtype, template."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -64,10 +64,10 @@ class ModelAdapter(ABC):
         """The adapter for text tasks: itself, or a multimodal model's language backbone."""
         return self
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request) -> None:  # noqa: B027 - most adapters take every request
         """Raises `Refused` for a request this adapter cannot honour."""
 
-    def load(self) -> None:
+    def load(self) -> None:  # noqa: B027 - an API has no weights
         """Brings the weights into memory; called at most once, only if something is left to ask."""
 
     @abstractmethod
@@ -79,7 +79,7 @@ class ModelAdapter(ABC):
             Exception: Anything else fails the batch; the engine then asks its requests one at a time.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nor anything to free
         """Frees the weights."""
 
     def fingerprint(self) -> str:
