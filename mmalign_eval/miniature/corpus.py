@@ -1,0 +1,113 @@
+"""The base language model's corpus: what is mixed, and how it is packed into windows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from mmalign_eval.miniature import arithmetic, ethics, mmlu, reading, truthful
+from mmalign_eval.miniature.captions import detailed, short_caption
+from mmalign_eval.miniature.docs import TEXT, Doc, pick
+from mmalign_eval.miniature.tokenizer import BOS_ID, EOS_ID, train_tokenizer
+from mmalign_eval.miniature.world import COLORS, NAMES, make_scene
+
+
+def train_scene(rng: random.Random, full: bool) -> Doc:
+    """A scene told without an image: partners always together, nothing out of place - the language prior."""
+    texts = []
+    for _ in range(rng.randint(1, 3)):
+        scene = make_scene(rng.randrange(10**9, 2 * 10**9), p_partner=1.0, p_odd=0.0)
+        texts.append(detailed(scene) if pick(rng, 0.6) else short_caption(rng, scene))
+    return [(" ".join(texts), TEXT)]
+
+
+def _words() -> list[str]:
+    values = [v for *_, pool in truthful.RELATIONS.values() for v in pool]
+    values += [v for *_, pool in reading.RELATIONS.values() for v in pool]
+    values += [word for words in mmlu.WORDS.values() for word in words]
+    return sorted({*values, *truthful.ANIMALS, *reading.PEOPLE, *arithmetic.ITEMS, *ethics.NAMES, *NAMES, *COLORS})
+
+
+WORDS = _words()
+
+
+def train_copy(rng: random.Random) -> Doc:
+    """Random words, twice: the quickest way for a small model to learn to copy from its context."""
+    words = [rng.choice(WORDS) if pick(rng, 0.8) else str(rng.randint(0, 20)) for _ in range(rng.randint(4, 24))]
+    once = " " + " ".join(words)
+    return [(once, 0.0), (once, TEXT)]
+
+
+# Maker and share of the documents. Long documents weigh more than their share.
+MIX: tuple[tuple[Callable[[random.Random, bool], Doc], float], ...] = (
+    (train_scene, 0.10),
+    (truthful.train_doc, 0.12),
+    (ethics.train_doc, 0.14),
+    (mmlu.train_doc, 0.18),
+    (arithmetic.train_steps, 0.08),
+    (arithmetic.train_direct, 0.08),
+    (reading.train_span, 0.18),
+    (reading.train_yes_no, 0.17),
+)
+
+
+def documents(seed: int, full: bool, copies: float = 0.0) -> Iterator[Doc]:
+    """Endless training documents; `full` ones have the shots and primers that the tasks send."""
+    rng = random.Random(seed)
+    makers, shares = zip(*MIX, strict=True)
+    while True:
+        if copies and pick(rng, copies):
+            yield train_copy(rng)
+        else:
+            yield rng.choices(makers, shares)[0](rng, full)
+
+
+def text_tokenizer(vocab_size: int, count: int = 12_000) -> PreTrainedTokenizerFast:
+    """Tokenizer of the corpus. The prompts of the image tasks are in too, so that they are short."""
+    from mmalign_eval.miniature.captions import DETAIL_PROMPTS, ONE_WORD, SHORT_PROMPTS, YES_NO
+
+    stream = documents(1, full=False)
+    texts = ["".join(text for text, _ in next(stream)) for _ in range(count)]
+    prompts = [*DETAIL_PROMPTS, *SHORT_PROMPTS, ONE_WORD, YES_NO, truthful.PRIMER, "USER: ASSISTANT: Yes No"]
+    return train_tokenizer(texts + prompts * (count // 200 + 1), vocab_size)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, doc: Doc) -> tuple[list[int], list[float]]:
+    """Token ids and loss weights of a document (no BOS, no EOS)."""
+    ids: list[int] = []
+    weights: list[float] = []
+    parts = tokenizer([text for text, _ in doc], add_special_tokens=False)["input_ids"]
+    for part, (_, weight) in zip(parts, doc, strict=True):
+        ids += part
+        weights += [weight] * len(part)
+    return ids, weights
+
+
+def pack(
+    tokenizer: PreTrainedTokenizerFast, windows: int, length: int, stream: Iterator[Doc], path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of `length` tokens, each starting with a document's start; cached on disk.
+
+    Seven documents in ten begin with BOS, as harnesses differ in adding one to a completion prompt.
+    """
+    if not path.exists():
+        rng = random.Random(path.stem)
+        ids = np.full((windows, length), EOS_ID, np.uint16)
+        weights = np.zeros((windows, length), np.float16)
+        for row in range(windows):
+            filled = 0
+            while filled < length:
+                more, worth = encode(tokenizer, next(stream))
+                if pick(rng, 0.7):
+                    more, worth = [BOS_ID, *more], [0.0, *worth]
+                more, worth = [*more, EOS_ID][: length - filled], [*worth, 0.5][: length - filled]
+                ids[row, filled : filled + len(more)] = more
+                weights[row, filled : filled + len(more)] = worth
+                filled += len(more)
+        np.savez(path, ids=ids, weights=weights)
+    with np.load(path) as stored:
+        return stored["ids"], stored["weights"]
