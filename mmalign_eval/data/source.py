@@ -109,10 +109,10 @@ class TaskData(ABC):
 
             return self.rows(hub_rows(self.task, self.hub, self.get))
         folder = self.open(source)
-        if self.hub and folder.parquet():
+        if self.hub and (files := folder.parquet()):
             from .hub import parquet_rows
 
-            return self.rows(parquet_rows(self.task, self.hub, folder.parquet()))
+            return self.rows(parquet_rows(self.task, self.hub, files))
         return self.native(folder)
 
 
