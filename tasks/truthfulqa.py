@@ -200,11 +200,13 @@ class TruthfulQA(LmEvalTask):
 
     def right_answer(self, sample: Sample) -> Sequence[Response]:
         """A true reference itself, and the true options likely."""
+        doc = sample.data["doc"]
         if sample.part == "gen":
             # the longest: of three words and fewer even a perfect match has no 4-gram, so BLEU 0
-            text = max(sample.data["doc"]["correct_answers"], key=len)
-            return (Response("ok", text=text, finish="stop"),)
-        return super().right_answer(sample)
+            return (Response("ok", text=max(doc["correct_answers"], key=len), finish="stop"),)
+        labels = doc[f"{sample.part}_targets"]["labels"]
+        logprobs = tuple(-1.0 if label == 1 else -1000.0 for label in labels)
+        return (Response("ok", logprobs=logprobs, greedy=tuple(label == 1 for label in labels)),)
 
 
 def true_mass(loglikelihoods: Sequence[float], labels: Sequence[int]) -> float:

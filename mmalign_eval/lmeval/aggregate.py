@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,13 @@ def to_metric(
     if aggregation in sums:
         stat, value = sums[aggregation]
         return Metric(name, stat, value, **fields)
-    return whole(name, lambda records: aggregation([r[name] for r in records]), **fields)
+
+    def corpus(records: Sequence[Record]) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn remarks on every resample without one of the classes
+            return float(aggregation([record[name] for record in records]))
+
+    return whole(name, corpus, **fields)
 
 
 def group_mean(name: str, members: Sequence[str], *, by_size: bool, better: Better, zero_one: bool) -> Metric:

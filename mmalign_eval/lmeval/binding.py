@@ -85,7 +85,7 @@ class Binding:
         """The evaluated documents as samples; ids and clusters are the data's where lm-eval kept every document."""
         own = list(rows[part.split]) if rows is not None and part.split in rows else []
         if len(own) != len(part.docs):  # lm-eval's own `process_docs` dropped some, or downloaded them itself
-            own = [Sample(f"{name}/{number}", {}) for number in range(len(part.docs))]
+            own = [Sample(f"{name}/{part.split}/{number}", {}) for number in range(len(part.docs))]
         return [
             Sample(row.id, {"index": number, "doc": doc}, cluster=row.cluster, part=name)
             for number, (row, doc) in enumerate(zip(own, part.docs, strict=True))

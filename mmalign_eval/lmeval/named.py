@@ -43,11 +43,18 @@ class SplitFiles(TaskData):
             elif len(self._parts) > 1:
                 missing = folder / part
                 raise BadInput(f"{self.task}: folder {missing} not found; expected for each part {self.layout}")
-            files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
-            for file in files:
-                split = file.stem.split("-")[0]  # the hub's own shards: test-00000-of-00001.parquet
-                for number, doc in enumerate(_documents(file)):
-                    yield Sample(f"{part}/{file.stem}/{number}", {"split": split, "doc": doc}, part=part)
+            yield from self._split_files(part, folder)
+
+    def _split_files(self, part: str, folder: Path) -> Iterator[Sample]:
+        splits: dict[str, list[Path]] = {}
+        for file in sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES):
+            splits.setdefault(file.stem.split("-")[0], []).append(file)  # the hub's shards: test-00000-of-00002.parquet
+        for split, files in splits.items():
+            if len({file.suffix for file in files}) > 1:
+                names = ", ".join(file.name for file in files)
+                raise BadInput(f"{self.task}: {folder} holds split {split!r} twice ({names}): remove one")
+            for number, doc in enumerate(doc for file in files for doc in _documents(file)):
+                yield Sample(f"{part}/{split}/{number}", {"split": split, "doc": doc}, part=part)
 
 
 class NamedTask(LmEvalTask):
