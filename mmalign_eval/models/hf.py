@@ -207,7 +207,9 @@ class HfImageText(HfModel):
                 yield i, answer_text(result, size)
 
     def _answer_choose(self, batch: list[tuple[int, Choose]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        yield from super()._answer_choose([item for item in batch if not item[1].prompt.images], images)
+        unseeing = [item for item in batch if not item[1].prompt.images]
+        if unseeing:
+            yield from super()._answer_choose(unseeing, images)
         good: dict[Any, list[tuple[int, Choose, Scored]]] = {}
         for i, request in batch:
             if not request.prompt.images:
