@@ -73,7 +73,8 @@ class PopeFiles(TaskData):
                 raise BadInput(f"pope: row {index}: category {split!r} is none of {', '.join(SPLITS)}")
             label = _label(row["answer"], f"pope: row {index}")
             name = row["image_source"]
-            yield _sample(split, row["question_id"], row["question"], label, name, images.setdefault(name, row["image"]))
+            image = images.setdefault(name, row["image"])
+            yield _sample(split, row["question_id"], row["question"], label, name, image)
 
 
 @task("pope", version=1, protocols=PROTOCOLS, data=PopeFiles)

@@ -22,6 +22,7 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
         BadInput: No hub data set is known, or none can be reached.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     if hub is None:
         raise BadInput(f"{task}: no hub data set is known; give --data {task}=DIR. Get it: {get}")
@@ -31,7 +32,7 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
             try:
                 dataset = load_dataset(name, None if config == "default" else config, split=hub.split)
                 break
-            except (FileNotFoundError, ConnectionError, ValueError, OSError) as error:
+            except (ConnectionError, ValueError, OSError, DatasetsError) as error:
                 errors.append(f"{name}: {' '.join(str(error).split())[:160]}")
         else:
             raise BadInput(

@@ -43,24 +43,24 @@ def accuracy(sums: np.ndarray) -> np.ndarray:
     return _divide(sums[..., 0] + sums[..., 2], sums.sum(axis=-1))
 
 
-def precision(sums: np.ndarray) -> np.ndarray:
-    """TP / (TP + FP), of confusion counts `[..., 4]`."""
-    return _divide(sums[..., 0], sums[..., 0] + sums[..., 1])
-
-
-def recall(sums: np.ndarray) -> np.ndarray:
-    """TP / (TP + FN), of confusion counts `[..., 4]`."""
-    return _divide(sums[..., 0], sums[..., 0] + sums[..., 3])
-
-
 def f1(sums: np.ndarray) -> np.ndarray:
     """2PR / (P + R), of confusion counts `[..., 4]`; undefined where precision or recall is, or both are 0."""
-    p, r = precision(sums), recall(sums)
-    return _divide(2 * p * r, p + r)
+    tp, fp, fn = sums[..., 0], sums[..., 1], sums[..., 3]
+    return np.where(tp > 0, _divide(2 * tp, 2 * tp + fp + fn), np.nan)
 
 
 def _right(records: Sequence[Record]) -> Sequence[float]:
     return (float(sum(r["outcome"][0] == "T" for r in records)), float(len(records)))
+
+
+def _precision(records: Sequence[Record]) -> Sequence[float]:
+    tp, fp, _, _ = confusion(records)
+    return (tp, tp + fp)
+
+
+def _recall(records: Sequence[Record]) -> Sequence[float]:
+    tp, _, _, fn = confusion(records)
+    return (tp, tp + fn)
 
 
 def _said_yes(records: Sequence[Record]) -> Sequence[float]:
@@ -69,8 +69,8 @@ def _said_yes(records: Sequence[Record]) -> Sequence[float]:
 
 BINARY_METRICS = (
     Metric("accuracy", _right, ratio, proportion=True, help="(TP + TN) / all"),
-    Metric("precision", confusion, precision, help="TP / (TP + FP); undefined if yes is never said"),
-    Metric("recall", confusion, recall, help="TP / (TP + FN)"),
+    Metric("precision", _precision, ratio, proportion=True, help="TP / (TP + FP); undefined if yes is never said"),
+    Metric("recall", _recall, ratio, proportion=True, help="TP / (TP + FN)"),
     Metric("f1", confusion, f1, help="2PR / (P + R); undefined if there is no true positive"),
     Metric(
         "yes_ratio", _said_yes, ratio, better="neither", proportion=True, best=None,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmalign_eval.data.source import Source
+from mmalign_eval.data.source import DataChoice, Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.images import digest, open_image
 from mmalign_eval.metrics import java
@@ -262,6 +262,13 @@ def test_answers_are_scored_and_strange_ones_shift_nothing(tmp_path):
     assert [strange[i]["bleu"][0] for i in (1, 2)] == [0, 0]
     assert strange[4]["bleu"][0] == 3
     assert 0 < strange[4]["ROUGE_L"] < 1
+
+
+def test_the_miniature_is_read_by_the_same_code():
+    found = list(coco_caption().samples(DataChoice.parse(["mini"], only_mini=True).source("coco_caption")))
+    assert len(found) >= 100
+    assert all(len(s.data["references"]) == 5 and s.id.isdigit() for s in found)
+    assert open_image(found[0].images[0]).mode == "RGB"
 
 
 def test_real_captions_with_ten_photographs():

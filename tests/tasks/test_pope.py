@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmalign_eval.data.source import Source
+from mmalign_eval.data.source import DataChoice, Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.images import digest, open_image
 from mmalign_eval.registry import TASKS
@@ -201,6 +201,14 @@ def test_bad_hub_rows_are_named(tmp_path, change, message):
     write_parquet(tmp_path / "test-00000-of-00001.parquet", HUB_FEATURES, [{**row, **change}])
     with pytest.raises(BadInput, match=rf"pope: row 0: .*{message}"):
         samples(tmp_path)
+
+
+def test_the_miniature_is_read_by_the_same_code():
+    found = list(pope().samples(DataChoice.parse(["mini"], only_mini=True).source("pope")))
+    for split in SPLITS:
+        labels = [s.data["label"] for s in found if s.part == split]
+        assert labels.count("yes") == labels.count("no") > 100
+    assert open_image(found[0].images[0]).mode == "RGB"
 
 
 def test_real_question_files_with_a_folder_of_images(tmp_path):
