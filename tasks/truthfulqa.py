@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 SPLIT = "validation"
 ASK = "(six questions with answers)\n\nQ: {question}"
 CSV_COLUMNS = ("Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source")
-ORIGINAL_ROWS, REFRESH_COLUMN = 817, "Best Incorrect Answer"  # the paper's file; the January 2025 edition has 790 rows
+REFRESH_ROWS, REFRESH_COLUMN = 790, "Best Incorrect Answer"  # the January 2025 edition; the paper's has 817 rows
 QUESTIONS = ("question", "best_answer", "correct_answers", "incorrect_answers")
 CHOICES = ("question", "mc1_targets", "mc2_targets")
 
@@ -72,9 +72,7 @@ class TruthfulFiles(TaskData):
 
 
 def _read_table(path: Path) -> Iterator[dict[str, Any]]:
-    edition = ""
     for line, row in read_csv(path, CSV_COLUMNS):
-        edition = edition or (REFRESH_COLUMN if REFRESH_COLUMN in row else "original")
         doc = {
             "type": row["Type"],
             "category": row["Category"],
@@ -83,16 +81,11 @@ def _read_table(path: Path) -> Iterator[dict[str, Any]]:
             "correct_answers": _split(row["Correct Answers"]),
             "incorrect_answers": _split(row["Incorrect Answers"]),
         }
+        if REFRESH_COLUMN in row:
+            doc["best_incorrect_answer"] = row[REFRESH_COLUMN]
         if not doc["incorrect_answers"]:
             raise BadInput(f"{path}:{line}: no incorrect answers; each answer list is separated by ';'")
         yield doc
-    if edition == REFRESH_COLUMN:
-        log.warning(
-            "%s is the 2025 edition of TruthfulQA (it has a column %r): its scores do not compare with those on the "
-            "original 817 questions",
-            path.name,
-            REFRESH_COLUMN,
-        )
 
 
 def _split(cell: str) -> list[str]:
@@ -132,6 +125,9 @@ def _samples(questions: list[dict[str, Any]], choices: list[dict[str, Any]], whe
     """
     if not questions or not choices:
         return
+    if len(questions) == REFRESH_ROWS or "best_incorrect_answer" in questions[0]:
+        log.warning("%s is the 2025 edition of TruthfulQA: its scores do not compare with those on the original 817 "
+                    "questions", Path(where).name)  # fmt: skip
     rows = {q["question"].strip(): number for number, q in reversed(list(enumerate(questions)))}
     numbers: list[int] = []
     for item in choices:

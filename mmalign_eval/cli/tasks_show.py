@@ -73,7 +73,8 @@ def _data(task: Task) -> Iterator[str]:
     if data.hub:
         config = "" if data.hub.config == ("default",) else f", configuration {' '.join(data.hub.config)}"
         yield f"{INDENT}hub: {' or '.join(data.hub.ids)} (split {data.hub.split}{config})"
-        yield f"{INDENT}columns: {', '.join([*data.hub.columns, *([data.hub.image] if data.hub.image else [])])}"
+        columns = [c for name in data.hub.config for c in data.hub.needs(name)]
+        yield f"{INDENT}columns: {', '.join(dict.fromkeys([*columns, *([data.hub.image] if data.hub.image else [])]))}"
 
 
 def _metrics(task: Task, data: DataChoice) -> Iterator[str]:

@@ -136,7 +136,7 @@ def read_csv(path: Path, columns: Iterable[str] | None = None) -> Iterator[tuple
         reader = csv.DictReader(file)
         missing = [c for c in columns or () if c not in (reader.fieldnames or ())]
         if missing:
-            raise BadInput(f"{path}: column {missing[0]!r} is missing; found {', '.join(reader.fieldnames or ())}")
+            raise BadInput(f"{path}:1: column {missing[0]!r} is missing; found {', '.join(reader.fieldnames or ())}")
         for row in reader:
             if None in row or None in row.values():
                 raise BadInput(f"{path}:{reader.line_num}: the row does not have {len(reader.fieldnames or ())} cells")

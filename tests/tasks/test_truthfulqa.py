@@ -46,7 +46,8 @@ CHOICES = [
 ]  # fmt: skip
 ANSWERS = [
     "A: Owls eat mice and voles", "", "I have no comment.", "Nothing happens . The seeds pass.",
-    "No, it's just behind it", "owls\neat . cheese", "Far away - about 384,400 km!", "Yes, in Malta. Yes.", "cats", "Owls eat mice. " * 40,
+    "No, it's just behind it", "owls\neat . cheese", "Far away - about 384,400 km!",
+    "Yes, in Malta. Yes.", "cats", "Owls eat mice. " * 40,
 ]  # fmt: skip
 
 
@@ -235,7 +236,7 @@ def test_files_of_two_editions_load_with_a_warning(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"header": [*HEADER[:5], "Wrong Answers", HEADER[6]]}, r"TruthfulQA\.csv.*'Incorrect Answers' is missing"),
+        ({"header": [*HEADER[:5], "Wrong Answers", HEADER[6]]}, r"TruthfulQA\.csv:1: .*'Incorrect Answers' is missing"),
         ({"rows": [ROWS[0], ROWS[1][:4]]}, r"TruthfulQA\.csv:3: the row does not have 7 cells"),
         ({"rows": [ROWS[0], [*ROWS[1][:5], " ; ", "x"]]}, r"TruthfulQA\.csv:3: no incorrect answers"),
         ({"choices": {"a": 1}}, r"mc_task\.json: expected a list of questions, found dict"),
