@@ -21,17 +21,16 @@ class Folder:
 
     @cached_property
     def places(self) -> list[Path]:
-        """Where files are looked for, in order: the folder itself, then `<folder>/<benchmark>`."""
+        """Where files are looked for, in order: `<folder>/<benchmark>` if there is one, then the folder itself."""
         own = self.root / self.name
         return [own, self.root] if own.is_dir() else [self.root]
 
     def parquet(self) -> list[Path]:
-        """Parquet files of a downloaded hub data set, if that is what the folder holds."""
-        for place in self.places:
-            found = sorted(place.rglob("*.parquet"))
-            if found:
-                return found
-        return []
+        """Parquet files of a downloaded hub data set, if that is what the folder holds.
+
+        Under a data root only the benchmark's own folder counts: parquet beside it belongs to another benchmark.
+        """
+        return sorted(self.places[0].rglob("*.parquet"))
 
     def find(self, *names: str) -> Path:
         """The first file that exists among `names`.
