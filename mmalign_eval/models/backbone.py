@@ -41,12 +41,14 @@ class Names:
 
     Attributes:
         whole: Every module name of the whole model.
+        parameters: Every parameter and buffer name of the whole model.
         decoder: Module name of the language model in the whole, and in the causal LM.
         head: The same for the output embeddings.
         rename: A stored or former name to today's in the whole model, by transformers' own rules.
     """
 
     whole: frozenset[str]
+    parameters: frozenset[str]
     decoder: tuple[str, str]
     head: tuple[str, str]
     rename: Callable[[str], str]
@@ -57,6 +59,17 @@ class Names:
             if name == inside or name.startswith(f"{inside}."):
                 return alone + name[len(inside) :]
         return None
+
+    def elsewhere(self, key: str) -> bool:
+        """Whether a stored weight belongs to a part of the whole model that is not its language model."""
+        name = self.rename(key)
+        if self.in_backbone(name) is not None:
+            return False
+        if name in self.parameters:
+            return True
+        parts = name.split(".")
+        above = {".".join(parts[:end]) for end in range(1, len(parts))} & self.whole
+        return any(not f"{self.decoder[0]}.".startswith(f"{module}.") for module in above)
 
     def in_whole(self, name: str) -> str | None:
         """A module name in a PEFT adapter, which may be a former one, in the whole model; None if there is none."""
@@ -105,7 +118,8 @@ def names(checkpoint: Checkpoint) -> Names:
     decoder = (_module_name(whole, whole.get_decoder()), _module_name(causal, causal.get_decoder()))
     heads = (whole.get_output_embeddings(), causal.get_output_embeddings())
     head = (_module_name(whole, heads[0]), _module_name(causal, heads[1]))
-    return Names(frozenset(name for name, _ in whole.named_modules()), decoder, head, rename)
+    modules = frozenset(name for name, _ in whole.named_modules())
+    return Names(modules, frozenset(state), decoder, head, rename)
 
 
 def key_rules(checkpoint: Checkpoint, keys: list[str]) -> tuple[dict[str, str], set[str]]:
@@ -124,8 +138,9 @@ def key_rules(checkpoint: Checkpoint, keys: list[str]) -> tuple[dict[str, str], 
     for key in keys:
         target = naming.in_backbone(naming.rename(key))
         if target is None:
-            outside.add(key)
-            continue
+            if naming.elsewhere(key):
+                outside.add(key)
+            continue  # else it belongs nowhere, and loading refuses it
         stored, wanted = _without_common_end(key, target)
         if rules.setdefault(stored, wanted) != wanted:
             raise BadInput(f"hf:{checkpoint.target}: its language model cannot be told apart by key names ({key})")
