@@ -22,5 +22,6 @@ def open_model(target: str, options: Options) -> ModelAdapter:
     if target not in NAMES:
         raise BadInput(f"unknown miniature {target!r}{did_you_mean(target, NAMES)}; there are mini and mini:lm")
     model = open_hf(str(checkpoint(NAMES[target])), options)
-    model.name = "mini" if NAMES[target] == "llava" else "mini-lm"
+    # its language model answers the text tasks: one name, or its results would stand under another model's
+    model.name = model.for_text().name = "mini" if NAMES[target] == "llava" else "mini-lm"
     return model
