@@ -33,7 +33,7 @@ class DataUrls:
                 return self._kept[ref]
         pixels = images.get(ref)
         data = b"" if ref.transforms else read_bytes(ref)
-        kind = "" if ref.transforms else media_type(data)
+        kind = media_type(data)
         if not kind:
             buffer = io.BytesIO()
             pixels.save(buffer, "PNG")

@@ -25,6 +25,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     missing: int = 0  # bytes of the announced length that are never sent
+    gate: threading.Barrier | None = None  # goes back once so many requests are here
 
 
 @dataclass
@@ -100,6 +101,8 @@ class FaultServer:
                     reply = server._behave(seen)
                 try:
                     time.sleep(reply.delay)
+                    if reply.gate:
+                        reply.gate.wait(60)
                 finally:
                     with server._lock:
                         server._active -= 1

@@ -56,6 +56,11 @@ def test_sampling_parameters_are_sent_and_only_four_stops(make_openai: Make) -> 
     assert (response.text, response.finish) == ("one two ", "stop")
 
 
+def test_the_first_stop_string_in_the_text_counts(make_openai: Make) -> None:
+    model, _ = make_openai([ok("a\n\nb. c")])
+    assert one(model, ask(params=greedy(8, (".", "\n")))).text == "a"
+
+
 def test_stop_strings_stay_here_when_told(make_openai: Make) -> None:
     model, server = make_openai([ok("yes\nno")], send_stop=False)
     assert one(model, ask(params=greedy(8, ("\n",)))).text == "yes"

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -38,22 +39,26 @@ TRANSIENT = {
     "garbage": Reply(b"<html>hello</html>"),
     "empty": Reply(b""),
     "truncated": Reply(ok().body[:30], missing=400),
-    "slow": ok(delay=1.0),
+    "slow": ok(delay=3),
     "bad-gzip": Reply(b"not gzip", headers={"Content-Encoding": "gzip"}),
     "nested": Reply(b"[" * 100_000),
 }
 
 
+def patience(kind: str) -> float:
+    return 0.5 if kind == "slow" else 30
+
+
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_transient_faults_are_tried_again(make_openai: Make, kind: str) -> None:
-    model, server = make_openai([TRANSIENT[kind], TRANSIENT[kind]], timeout=0.3)
+    model, server = make_openai([TRANSIENT[kind], TRANSIENT[kind]], timeout=patience(kind))
     assert one(model, ask()).text == "Yes"
     assert len(server.seen) == 3
 
 
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_after_the_last_try_it_is_a_failure(make_openai: Make, kind: str) -> None:
-    model, server = make_openai([TRANSIENT[kind]] * 9, timeout=0.3, max_retries=1)
+    model, server = make_openai([TRANSIENT[kind]] * 9, timeout=patience(kind), max_retries=1)
     response = one(model, ask())
     assert response.status == "error"
     assert "2 tries" in response.error
@@ -155,8 +160,9 @@ def test_a_server_that_goes_away_is_a_failure_not_the_end() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 def test_concurrency_is_reached_and_never_exceeded(make_openai: Make, concurrency: int) -> None:
+    gate = threading.Barrier(concurrency)  # nothing goes back before so many calls are open
     model, server = make_openai(
-        lambda seen: ok(seen.body["messages"][0]["content"], delay=0.04), concurrency=concurrency
+        lambda seen: replace(ok(seen.body["messages"][0]["content"]), gate=gate), concurrency=concurrency, timeout=60
     )
     found = answers(model, *(ask(f"q{i}") for i in range(4 * concurrency)))
     assert [r.text for r in found] == [f"q{i}" for i in range(4 * concurrency)]
@@ -191,7 +197,7 @@ def test_waiting_for_the_next_try_ends_with_the_run(make_openai: Make) -> None:
     timer.start()
     start = time.perf_counter()
     assert {r.error for _, r in results} == {"interrupted"}
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 30
     callers = [t for t in threading.enumerate() if t.name.startswith("mmeval-call") and t not in before]
     for thread in callers:
         thread.join(1)
@@ -215,12 +221,12 @@ except KeyboardInterrupt:
 def test_ctrl_c_does_not_wait_for_calls_in_flight() -> None:
     with FaultServer(lambda seen: ok(delay=30)) as server:
         child = subprocess.Popen([sys.executable, "-c", INTERRUPTED, server.url])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(server.seen) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         try:
-            assert child.wait(5) == 130
+            assert child.wait(15) == 130
         finally:
             child.kill()
     assert len(server.seen) == 2
@@ -279,6 +285,11 @@ def garbage() -> Iterator[tuple[list[Reply], dict[str, OpenAIModel]]]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=JSON | LIKELY, status=st.sampled_from([200, 200, 400, 500]), api=st.sampled_from(["chat", "completions"]))
 @example(value={"choices": [{"message": {"content": "\ud800"}}], "model": "\ud800"}, status=200, api="chat")
+@example(
+    value={"choices": [{"text": "x"}], "usage": {"prompt_tokens": "9", "completion_tokens": -1}},
+    status=200,
+    api="completions",
+)
 @example(value={"error": {"message": "\ud800", "code": ["content_filter"]}}, status=400, api="chat")
 def test_no_json_garbage_ever_raises(
     garbage: tuple[list[Reply], dict[str, OpenAIModel]], value: Any, status: int, api: str
@@ -288,6 +299,8 @@ def test_no_json_garbage_ever_raises(
     response = one(models[api], ask() if api == "chat" else raw())
     assert response.status in ("ok", "error", "refused")
     assert response.status == "ok" or response.error
+    assert type(response.prompt_tokens) is type(response.new_tokens) is int
+    assert min(response.prompt_tokens, response.new_tokens) >= 0
     if response.status == "ok":
         text = value["choices"][0]["message"]["content"] if api == "chat" else value["choices"][0]["text"]
         assert response.text == text.encode("utf-8", "replace").decode()
