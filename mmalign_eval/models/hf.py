@@ -185,7 +185,7 @@ class HfImageText(HfModel):
         pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
         more = {} if special is None else {"add_special_tokens": special}
         out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
-        return {name: _as(value, self._model) for name, value in out.items()}
+        return {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
 
     def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
         if not group[0][1].prompt.images:

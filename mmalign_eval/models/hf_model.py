@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import BadInput, OutOfMemory
 from ..images import ImagePool
 from ..requests import Choose, Generate, Request, Response, failure
 from . import hf_loading
@@ -52,13 +53,16 @@ class HfModel(HfBase):
         """Brings the weights; sees whether options may share a row.
 
         Raises:
-            BadInput: Weights or PEFT adapter incomplete, or not for this model.
-            OutOfMemory: They do not fit.
+            BadInput: Weights or PEFT adapter incomplete, not for this model, or too large for this machine.
         """
         from .generation import plain_config
         from .prefix import why_not_packed
 
-        self._model = self._load_weights()
+        try:
+            self._model = self._load_weights()
+        except OutOfMemory as error:
+            cure = "try -M dtype=bfloat16, or -M device_map=auto"
+            raise BadInput(f"{self.name}: the weights do not fit into memory; {cure} ({error})") from error
         self._model.generation_config = plain_config(self.ends)
         with hf_loading.translate_memory_errors():
             self._unpacked = why_not_packed(self._model)

@@ -173,6 +173,7 @@ def _named_explicitly(config: Any, places: dict[str, Place], targets: dict[str, 
         layers_to_transform=None,
         layers_pattern=None,
         inference_mode=True,
+        base_model_name_or_path=None,
     )
 
 
