@@ -101,23 +101,29 @@ class _Outcome:
 Right = dict[Request, tuple[Response, int]]
 
 
-def check_task(name: str, data: DataChoice, protocol: str = "", limit: int = 20) -> list[Report]:
-    """Checks a task under all its protocols, or one.
+def protocols_of(name: str) -> list[str]:
+    """The protocols of a task, by name (or `lm_eval:NAME`), the default first.
+
+    Raises:
+        BadInput: Unknown task.
+    """
+    task = open_task(name)
+    return sorted(task.protocols, key=lambda protocol: protocol != task.default_protocol)
+
+
+def check_task(name: str, protocol: str, data: DataChoice, limit: int = 20) -> Report:
+    """Checks a task under one protocol.
 
     Args:
         name: A task name, or `lm_eval:NAME`.
+        protocol: Name of the protocol; empty: the default.
         data: Where its samples come from.
-        protocol: Only this one; empty: all.
         limit: First samples of each part.
 
     Raises:
         BadInput: Unknown task or protocol, or its data cannot be opened.
     """
-    names = [protocol] if protocol else list(open_task(name).protocols)
-    return [_check(open_task(name, one), data, limit) for one in names]
-
-
-def _check(task: Task, data: DataChoice, limit: int) -> Report:
+    task = open_task(name, protocol)
     report = Report(task.name, task.protocol_name)
     step = "samples and requests can be made"
     try:

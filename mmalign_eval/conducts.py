@@ -62,7 +62,7 @@ def _odd(request: Request, right: Response, sample: int) -> Response:
 
 
 def _half_right(request: Request, right: Response, sample: int) -> Response:
-    return (_refusing if sample % 2 else _right)(request, right, sample)
+    return (_right if random.Random(sample).random() < 0.5 else _refusing)(request, right, sample)
 
 
 def _failing(request: Request, right: Response, sample: int) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,26 +92,27 @@ def check(
     include: Include = None,
 ) -> int:
     """Run scripted models through a task: right answers must score full marks, wrong and failing ones must not."""
-    from ..check import check_task
+    from ..check import check_task, protocols_of
     from ..registry import TASKS
 
     _include(include)
     chosen = TASKS.resolve(names)
     choice = _choice(data, chosen)
-    wanting, not_checked = 0, []
-    for name in chosen:
+    jobs = [(name, one) for name in chosen for one in ([protocol] if protocol else protocols_of(name))]
+    wanting, not_checked = 0, dict[str, str]()
+    for name, one in jobs:
         try:
-            reports = check_task(name, choice, protocol, limit)
+            report = check_task(name, one, choice, limit)
         except BadInput as error:
-            if len(chosen) == 1:
-                raise
-            not_checked.append(f"{name}: {error}")
+            not_checked[f"{name}  {one}"] = str(error)
             continue
-        for report in reports:
-            wanting += not report.passed
-            _print_report(report)
-    for line in not_checked:
-        print(f"not checked  {line}")
+        wanting += not report.passed
+        _print_report(report)
+        sys.stdout.flush()
+    if len(not_checked) == len(jobs) and len(set(not_checked.values())) == 1:
+        raise BadInput(next(iter(not_checked.values())))
+    for job, cause in not_checked.items():
+        print(f"\n{job}  not checked: {cause}")
     return EXIT_WANTING if wanting else EXIT_BAD_INPUT if not_checked else EXIT_OK
 
 
@@ -182,8 +184,6 @@ def _about(row: dict[str, Any]) -> str:
 
 def about(cls: type) -> str:
     """The first line of a task's docstring, or of its module's."""
-    import sys
-
     text = cls.__doc__ or getattr(sys.modules.get(cls.__module__), "__doc__", None) or ""
     return text.strip().split("\n")[0]
 
