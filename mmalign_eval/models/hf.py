@@ -102,7 +102,6 @@ class HfImageText(HfModel):
     """A multimodal model: images and text in, text out. Text tasks go to its backbone."""
 
     images = True
-    text_only = True
 
     def __init__(self, checkpoint: Checkpoint, options: HfOptions) -> None:
         from transformers import AutoProcessor
@@ -113,8 +112,6 @@ class HfImageText(HfModel):
             raise BadInput(f"hf:{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
         super().__init__(checkpoint, options, self.processor.tokenizer)
         self.image_id = image_tokens.image_id(self.processor, checkpoint.config)
-        if not backbone.available(checkpoint):
-            self.text_only = False
 
     @cached_property
     def _backbone(self) -> ModelAdapter:

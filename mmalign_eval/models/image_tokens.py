@@ -29,7 +29,8 @@ def image_text(processor: Any, name: str) -> str:
 
 def image_id(processor: Any, config: Any) -> int | None:
     """Id of that placeholder, or None."""
-    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+    # The processor's comes first: in Gemma 3 it is what stands in a text, the configuration's what it is expanded to.
+    for owner, name in ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index")):
         if getattr(owner, name, None) is not None:
             return int(getattr(owner, name))
     return None

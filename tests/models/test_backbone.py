@@ -39,7 +39,7 @@ def renamed(path: Path, rules: list[tuple[str, str]]) -> None:
 def variant(kind: str, tmp_path: Path) -> Path:
     path = tmp_path / kind
     if kind == "tied":
-        config = LlavaConfig.from_pretrained(nano("llava"))
+        config: Any = LlavaConfig.from_pretrained(nano("llava"))
         config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
         torch.manual_seed(0)
         copy_of(nano("llava"), path)
@@ -99,8 +99,8 @@ def peak_of(action: Any) -> int:
 
 def test_no_vision_weight_is_ever_in_memory(tmp_path: Path) -> None:
     config = LlavaConfig.from_pretrained(nano("llava"))
-    fat = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 4, "num_attention_heads": 4}
-    config.vision_config = CLIPVisionConfig(**fat, image_size=24, patch_size=12)
+    fat: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 4}
+    config.vision_config = CLIPVisionConfig(**fat, num_attention_heads=4, image_size=24, patch_size=12)
     path = copy_of(nano("llava"), tmp_path / "fat")
     model = LlavaForConditionalGeneration(config)
     vision = sum(p.nbytes for name, p in model.named_parameters() if "vision" in name or "projector" in name)
@@ -116,7 +116,6 @@ def test_no_vision_weight_is_ever_in_memory(tmp_path: Path) -> None:
 def test_for_text_is_the_same_model_as_backbone_true() -> None:
     whole, alone = opened("llava"), opened("llava", backbone="true")
     text = whole.for_text()
-    assert whole.text_only
     assert text is whole.for_text()
     assert text.identity() == alone.identity()
     assert text.fingerprint() != whole.fingerprint()
@@ -179,6 +178,5 @@ def test_a_language_model_without_a_class_of_its_own_stays_in_the_whole(monkeypa
     monkeypatch.setattr(backbone_module, "available", lambda checkpoint: False)
     whole = open_model(str(nano("llava")), {})
     assert whole.for_text() is whole
-    assert not whole.text_only
     with pytest.raises(BadInput, match="no causal-LM class for LlamaConfig; leave backbone out"):
         load(nano("llava"), backbone="true")

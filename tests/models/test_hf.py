@@ -337,7 +337,7 @@ def test_the_cache_of_ids_is_bounded() -> None:
 
 
 def test_describe_before_and_after_loading() -> None:
-    model = open_model(str(nano("llava")), {})
+    model: Any = open_model(str(nano("llava")), {})
     before = model.describe()
     assert before["class"] == "LlavaForConditionalGeneration"
     assert before["device"] == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -257,7 +257,7 @@ def poison(model: Any, token: int) -> Any:
 
 def test_nan_is_an_error_of_that_request_only() -> None:
     model = load(nano("llama"))
-    plain = [raw(TEXT, greedy(8)), Choose(Prompt(TEXT, template="raw"), (" 7", " 8"))]
+    plain: list[Any] = [raw(TEXT, greedy(8)), Choose(Prompt(TEXT, template="raw"), (" 7", " 8"))]
     before = ask(model, plain)
     [token] = model.tokenizer.encode("é"[0], add_special_tokens=False)[-1:]
     poison(model, token)

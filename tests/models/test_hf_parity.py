@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mmalign_eval.requests import Choose, Generate, GenParams, Prompt, greedy
+from mmalign_eval.requests import Choose, Generate, GenParams, Prompt, Request, greedy
 
 from .hf_case import ask, load, nano, near, opened, same
 
@@ -40,7 +40,7 @@ def lm_eval_model(arch: str, batch: int = 4, **more: Any) -> Any:
 def instance(kind: str, *arguments: Any) -> Any:
     from lm_eval.api.instance import Instance
 
-    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)  # type: ignore[arg-type]
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
 
 
 def their_choices(arch: str, choices: Any = CHOICES, **more: Any) -> list[list[tuple[float, bool]]]:
@@ -103,7 +103,7 @@ def test_rolling_windows_are_lm_evals() -> None:
             assert ours == theirs
 
 
-MIXED = [
+MIXED: list[Request] = [
     *(Choose(raw(context), options) for context, options in CHOICES[:7]),
     *(Generate(raw(prompt), greedy(16, ("\n",))) for prompt in PROMPTS if prompt != LONG),
     *(Generate(raw(p), GenParams(16, temperature=0.9, top_p=0.95, seed=i)) for i, p in enumerate(PROMPTS[:3])),

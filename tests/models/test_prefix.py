@@ -23,12 +23,12 @@ from mmalign_eval.requests import Choose, Prompt
 from .hf_case import ask, load, nano, near, opened, pictures, same, scratch
 
 POSITIONS = 64
-IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 COMMON: dict[str, Any] = {
     "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "max_position_embeddings": POSITIONS, **IDS,
 }  # fmt: skip
-GQA = {"num_key_value_heads": 2}
+GQA: dict[str, Any] = {"num_key_value_heads": 2}
 FALCON = {k: v for k, v in COMMON.items() if k not in ("intermediate_size", "max_position_embeddings")}
 CONFIGS: dict[str, Any] = {
     "llama": lambda: transformers.LlamaConfig(**COMMON),
