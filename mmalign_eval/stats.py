@@ -147,8 +147,8 @@ def _wilson(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
     p = hits.sum() / n
     robust = clusters / (clusters - 1) * ((hits - p * counts) ** 2).sum() / n**2
     simple = p * (1 - p) / n
-    # clusters can only be trusted to tell a design effect above 1; at 0 or 1 every cluster agrees: one unit each
-    effective = n * min(1.0, simple / robust) if robust > 0 and simple > 0 else float(clusters)
+    # clusters can only be trusted to tell a design effect above 1; at 0 or 1 they agree altogether: one unit each
+    effective = float(clusters) if simple == 0 else n * min(1.0, simple / robust if robust > 0 else 1.0)
     z2 = Z95**2
     centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
     half = Z95 / (1 + z2 / effective) * np.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2))
