@@ -128,7 +128,7 @@ class ToyLM:
     """A bigram model over words with deterministic scores, behind /completions with echo and logprobs.
 
     `mode`: `right`, `shifted` (echoed figures belong to the next position), `none` (no logprobs), `holes` (figures
-    missing inside), `deaf` (does not echo), `bos` (a begin-of-text token is echoed and counted in the offsets).
+    missing inside), `deaf` (does not echo), `lossy` (reads é as e), `bos` (a begin-of-text token is echoed and counted in the offsets).
     """
 
     def __init__(self, mode: str = "right") -> None:
@@ -136,7 +136,7 @@ class ToyLM:
 
     def __call__(self, seen: Seen) -> Reply:
         body = seen.body
-        prompt = self.split(body["prompt"])
+        prompt = self.split(body["prompt"].replace("é", "e") if self.mode == "lossy" else body["prompt"])
         generated: list[str] = []
         while len(generated) < body["max_tokens"]:
             generated.append(max(VOCABULARY, key=lambda t: self.logprob([*prompt, *generated][-1], t)))

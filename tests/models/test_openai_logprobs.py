@@ -52,6 +52,13 @@ def test_an_option_inside_a_token_is_an_error_not_a_number(make_openai: Make) ->
     assert "'g'" in response.error
 
 
+def test_a_server_that_reads_another_option_is_an_error_not_a_number(make_openai: Make) -> None:
+    model, _ = make_openai(ToyLM("lossy"), api="completions")
+    assert one(model, choose("Q:", " cafe")).status == "ok"
+    response = one(model, choose("Q:", " café"))
+    assert (response.status, response.logprobs) == ("error", ())
+
+
 @pytest.mark.parametrize(
     ("mode", "named"),
     [("none", "no logprobs"), ("shifted", "shifted"), ("holes", "leaves"), ("deaf", "echo")],
