@@ -128,7 +128,8 @@ class ToyLM:
     """A bigram model over words with deterministic scores, behind /completions with echo and logprobs.
 
     `mode`: `right`, `shifted` (echoed figures belong to the next position), `none` (no logprobs), `holes` (figures
-    missing inside), `deaf` (does not echo), `lossy` (reads é as e), `bos` (a begin-of-text token is echoed and counted in the offsets).
+    missing inside), `deaf` (does not echo), `lossy` (reads é as e), `bos` (a begin-of-text token is echoed and
+    counted in the offsets).
     """
 
     def __init__(self, mode: str = "right") -> None:
