@@ -23,7 +23,7 @@ from .evaluate import score
 from .metrics.base import Metric
 from .plan import TaskPlan, asked, open_task, plan_task
 from .registry import source_file
-from .requests import Choose, Generate, Request, Response
+from .requests import Choose, Request, Response
 from .stats import Estimate, estimates
 from .store import Store, request_key
 from .task import LmEvalTask, Record, Sample, Task
@@ -161,8 +161,6 @@ def _requests(plan: TaskPlan, report: Report) -> bool:
         return report.found("sample ids are unique", f"{twice!r} occurs twice", "make ids of what tells samples apart")
     for sample, group in zip(plan.samples, plan.requests, strict=True):
         for request in group:
-            if not isinstance(request, Generate | Choose):
-                return report.found(what, f"sample {sample.id}: requests() gave a {type(request).__name__}")
             check_name(request.prompt.template, f"task {plan.task.name}")
             try:
                 hash(request)

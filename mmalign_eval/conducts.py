@@ -58,7 +58,7 @@ def _long(request: Request, right: Response, sample: int) -> Response:
 
 
 def _odd(request: Request, right: Response, sample: int) -> Response:
-    return right if isinstance(request, Choose) else _text(ODD_TEXTS[sample % len(ODD_TEXTS)])
+    return right if isinstance(request, Choose) else _text(ODD_TEXTS[37 * sample % len(ODD_TEXTS)])
 
 
 def _half_right(request: Request, right: Response, sample: int) -> Response:

@@ -10,7 +10,7 @@ from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .images import digest
 from .models.base import ModelAdapter
 from .registry import TASKS, source_file
-from .requests import ImageRef, Request, with_seed
+from .requests import Choose, Generate, ImageRef, Request, with_seed
 from .results import digest_json
 from .task import LmEvalTask, Sample, Task
 
@@ -119,7 +119,7 @@ def asked(task: Task, sample: Sample, seed: int) -> tuple[Request, ...]:
         PluginError: The task's code fails (with its cause and line), or asks nothing.
     """
     try:
-        requests = tuple(with_seed(request, seed, sample.id) for request in task.requests(sample))
+        requests = tuple(task.requests(sample))
     except MmevalError:
         raise
     except Exception as error:
@@ -127,7 +127,11 @@ def asked(task: Task, sample: Sample, seed: int) -> tuple[Request, ...]:
         raise PluginError(f"task {task.name} cannot make requests for sample {sample.id}: {cause}") from error
     if not requests:
         raise PluginError(f"task {task.name} asks nothing for sample {sample.id}: requests() must give at least one")
-    return requests
+    for request in requests:
+        if not isinstance(request, Generate | Choose):
+            kind = type(request).__name__
+            raise PluginError(f"task {task.name}, sample {sample.id}: requests() gave a {kind}, not Generate or Choose")
+    return tuple(with_seed(request, seed, sample.id) for request in requests)
 
 
 def limited(samples: Iterable[Sample], limit: int | None) -> list[Sample]:

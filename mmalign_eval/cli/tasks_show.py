@@ -89,7 +89,7 @@ def _metrics(task: Task, data: DataChoice) -> Iterator[str]:
             bind(task)
     else:
         rendered = list(_sample(task, plan.samples[0], plan.requests[0], str(plan.source)))
-    rows = [("", "metric", "unit", "better", "")]
+    rows = [(" ", "metric", "unit", "better", "")]
     rows += [("*" if m.name in task.headline else "", m.name, m.unit, m.better, m.help) for m in task.metrics()]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
