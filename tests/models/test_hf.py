@@ -71,8 +71,7 @@ def test_batch_limits() -> None:
 @pytest.mark.parametrize("stored", ["float32", "float16"])
 def test_dtype_takes_effect(stored: str, tmp_path: Path) -> None:
     path = copy_of(nano("llama"), tmp_path / stored)
-    opened("llama")._model.to(getattr(torch, stored)).save_pretrained(path)
-    opened("llama")._model.float()
+    load(nano("llama"))._model.to(getattr(torch, stored)).save_pretrained(path)
     for given, expected in (("", "float32"), ("auto", stored), ("bfloat16", "bfloat16"), ("float16", "float16")):
         model = load(path, **({"dtype": given} if given else {}))
         assert {str(p.dtype) for p in model._model.parameters()} == {f"torch.{expected}"}
