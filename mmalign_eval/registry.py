@@ -219,6 +219,12 @@ class TaskRegistry:
             self._loading = previous
 
 
+def about(cls: type) -> str:
+    """The first line of a task's docstring, or of its module's."""
+    text = cls.__doc__ or getattr(sys.modules.get(cls.__module__), "__doc__", None) or ""
+    return text.strip().split("\n")[0]
+
+
 def source_file(cls: type) -> str:
     """The file that defines a task class; empty if it has none."""
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""

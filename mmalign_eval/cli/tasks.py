@@ -162,7 +162,7 @@ def _choice(data: Texts, tasks: Sequence[str]) -> DataChoice:
 
 
 def _row(name: str) -> dict[str, Any]:
-    from ..registry import TASKS
+    from ..registry import TASKS, about
 
     cls, origin = TASKS.get(name), TASKS.origin(name)
     return {
@@ -180,12 +180,6 @@ def _row(name: str) -> dict[str, Any]:
 
 def _about(row: dict[str, Any]) -> str:
     return row["about"] + ("" if row["built_in"] else f"  [{row['origin']}]")
-
-
-def about(cls: type) -> str:
-    """The first line of a task's docstring, or of its module's."""
-    text = cls.__doc__ or getattr(sys.modules.get(cls.__module__), "__doc__", None) or ""
-    return text.strip().split("\n")[0]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> None:

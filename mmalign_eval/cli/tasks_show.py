@@ -8,6 +8,7 @@ from ..data.source import DataChoice
 from ..errors import MmevalError
 from ..models.scripted import ScriptedModel
 from ..plan import open_task, plan_task
+from ..registry import about
 from ..requests import MODEL_TEMPLATE, Choose, GenParams, Request, Response, failure
 from ..task import LmEvalTask, Protocol, Sample, Task
 from ..templates import render
@@ -29,8 +30,6 @@ def lines(name: str, protocol: str, data: DataChoice) -> Iterator[str]:
 
 
 def _head(task: Task) -> Iterator[str]:
-    from .tasks import about
-
     yield f"task      {task.name} v{task.version}  {task.modality}  {about(type(task))}"
     if task.groups:
         yield f"groups    {', '.join(task.groups)}"
