@@ -21,14 +21,17 @@ PLAIN_SECONDS = 15.0  # between progress lines where there is no terminal
 class ConsoleReporter(Reporter):
     """Writes to standard error, so that standard output holds the table alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dry_run: bool = False) -> None:
+        self._dry_run = dry_run
         self._console = Console(stderr=True, highlight=False)
         self._bars: Progress | None = None
 
     def model(self, adapter: ModelAdapter) -> None:
         """One line on what is being scored."""
         about = adapter.describe()
-        known = [str(about[key]) for key in ("class", "parameters", "dtype", "device") if about.get(key)]
+        known = [str(about[key]) for key in ("class", "dtype", "device") if about.get(key)]
+        if about.get("parameters"):
+            known.insert(1, short_count(about["parameters"]))
         self._line(f"model   {adapter.name}  {' '.join(known)}")
 
     def plan(self, adapter: ModelAdapter, size: PlanSize) -> None:
@@ -38,7 +41,9 @@ class ConsoleReporter(Reporter):
             saving = size.prompt_tokens / size.tree_tokens if size.tree_tokens else 1.0
             tokens = f"{size.prompt_tokens:,} prompt tokens, {size.tree_tokens:,} with shared prefixes"
             parts.append(f"{tokens} ({saving:.1f}x)")
-        parts += [f"{size.judge_calls:,} judge calls", f"{size.stored:,} answered before"]
+        if size.judge_calls or self._dry_run:
+            parts.append(f"{size.judge_calls:,} judge calls")
+        parts.append(f"{size.stored:,} answered before")
         self._line(f"plan    {' · '.join(parts)}")
 
     def task(self, name: str, total: int) -> Callable[[int, int], None]:
@@ -88,6 +93,14 @@ class ConsoleReporter(Reporter):
                 self._line(f"{name:<16} {done}/{total}  {rate}  {clock.eta(total - done)}")
 
         return advance
+
+
+def short_count(number: int) -> str:
+    """2398400 as 2.4M."""
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit}"
+    return str(number)
 
 
 class _Clock:

@@ -61,7 +61,7 @@ def run(
     from .progress import ConsoleReporter
     from .table import print_results
 
-    outcome = evaluate(settings, ConsoleReporter(), dry_run=dry_run)
+    outcome = evaluate(settings, ConsoleReporter(dry_run=dry_run), dry_run=dry_run)
     if dry_run:
         return EXIT_OK
     print_results(outcome.results, outcome.paths)
