@@ -21,7 +21,6 @@ class ModelAdapter(ABC):
     Attributes:
         name: Short name, used for the result folder.
         images: Whether it takes images.
-        text_only: Whether text tasks are to be given to `for_text()` instead (a multimodal model's backbone).
         batch_tokens: Most tokens (prompt plus new) in a batch; 0: no limit.
         batch_rows: Most requests in a batch; 0: no limit.
     """
