@@ -14,10 +14,13 @@ from ..results import Result
 
 FEW_CLUSTERS = 50  # below it a cluster-robust interval is too narrow more often than it says; marked
 
+TABLE_WIDTH = 1000  # columns; more than any table has
+
 
 def print_results(results: Sequence[Result], paths: Sequence[Path]) -> None:
     """Prints headline metrics with intervals, then where the files are."""
-    console = Console(highlight=False, soft_wrap=True)
+    # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
+    console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH)
     models = list(dict.fromkeys(r["model"]["name"] for r in results))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (["model"] if len(models) > 1 else []) + ["task", "metric"]:
