@@ -19,7 +19,7 @@ from .conducts import CONDUCTS, EMPTY, FAILING, HALF_RIGHT, REFUSING, RIGHT, Con
 from .data.source import DataChoice
 from .engine import Engine
 from .errors import MmevalError, PluginError, located
-from .evaluate import score
+from .evaluate import aggregate, score
 from .metrics.base import Metric
 from .plan import TaskPlan, asked, open_task, plan_task
 from .registry import source_file
@@ -237,9 +237,7 @@ def _outcome(plan: TaskPlan, conduct: Conduct, right: Right, store: Store) -> _O
 
 
 def _values(task: Task, records: list[Record]) -> dict[str, Estimate]:
-    if records:
-        task.finish(records)
-    return _by_name(estimates(task.metrics(), records))
+    return _by_name(aggregate(task, records))
 
 
 def _by_name(found: Sequence[Estimate]) -> dict[str, Estimate]:

@@ -20,9 +20,9 @@ from .provenance import provenance
 from .registry import MODELS, TASKS, load_model_entry_points, source_file
 from .requests import Choose, Request, Response
 from .results import SCHEMA, Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
-from .stats import estimates
+from .stats import Estimate, estimates
 from .store import Store
-from .task import Record, Sample
+from .task import Record, Sample, Task
 
 INLINE_OPTION = re.compile(r",(?=[a-z_]+=)")
 
@@ -243,9 +243,7 @@ def _run_task(
     begin = time.perf_counter()
     rows = score(plan, responses)
     records = [row["record"] for row in rows if row["record"] is not None]
-    if records:
-        plan.task.finish(records)
-    found = estimates(plan.task.metrics(), records)
+    found = aggregate(plan.task, records)
     result = {
         **_describe(config, adapter, plan, rows),
         "metrics": metrics_json(found),
@@ -269,6 +267,23 @@ def score(plan: TaskPlan, responses: Sequence[Response]) -> list[dict[str, Any]]
         at += len(requests)
         rows.append(_row(plan, sample, requests, answers))
     return rows
+
+
+def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
+    """Metrics of scored records; corpus-level fields are added to the records.
+
+    Raises:
+        PluginError: The task's code fails (with its cause and line).
+    """
+    try:
+        if records:
+            task.finish(records)
+        return estimates(task.metrics(), records)
+    except MmevalError:
+        raise
+    except Exception as error:
+        cause = located(error, source_file(type(task)))
+        raise PluginError(f"task {task.name} cannot aggregate: {cause} (the answers are kept in the store)") from error
 
 
 def _row(plan: TaskPlan, sample: Sample, requests: Sequence[Request], answers: Sequence[Response]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mmalign_eval import registry
+from mmalign_eval.cli.main import main
 from mmalign_eval.errors import BadInput
 from mmalign_eval.registry import MODELS, TASKS, LazyRegistry
 
@@ -221,3 +222,27 @@ def test_groups_and_globs_do_not_leave_a_broken_task_out_in_silence(monkeypatch:
     with pytest.raises(BadInput, match="no task 'dawn' among those that loaded.*no light"):
         TASKS.resolve(["dawn"])
     assert TASKS.resolve(["pope"]) == ["pope"]
+
+
+@pytest.mark.parametrize(
+    ("piece", "says"),
+    [
+        ("return [mean(", "task toy cannot aggregate"),
+        ('return {"correct"', "task toy cannot score sample s0"),
+        ("yield Sample(", "task toy cannot read its data"),
+    ],
+)
+def test_a_run_names_the_line_of_a_plugin_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], piece: str, says: str
+) -> None:
+    isolate_registry(monkeypatch)
+    plugin, data = make_toy(tmp_path)
+    text = plugin.read_text().replace(piece, f"1 / 0; {piece}")
+    plugin.write_text(text)
+    (tmp_path / "script.yaml").write_text("- text: yes\n")
+    where = ["--include", str(plugin), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(["run", "--model", f"scripted:{tmp_path / 'script.yaml'}", "--tasks", "toy", *where]) == 2
+    line = text[: text.index("1 / 0")].count("\n") + 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert f"ZeroDivisionError: division by zero ({plugin}:{line})" in said

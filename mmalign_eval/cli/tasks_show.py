@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..data.source import DataChoice
-from ..errors import MmevalError
+from ..errors import MmevalError, PluginError, located
 from ..models.scripted import ScriptedModel
 from ..plan import open_task, plan_task
-from ..registry import about
+from ..registry import about, source_file
 from ..requests import MODEL_TEMPLATE, Choose, GenParams, Request, Response, failure
 from ..task import LmEvalTask, Protocol, Sample, Task
 from ..templates import render
@@ -21,12 +21,18 @@ def lines(name: str, protocol: str, data: DataChoice) -> Iterator[str]:
 
     Raises:
         BadInput: Unknown task or protocol.
+        PluginError: The task's own code fails.
     """
     task = open_task(name, protocol)
     yield from _head(task)
     yield from _protocols(task)
     yield from _data(task)
-    yield from _metrics(task, data)
+    try:
+        yield from _metrics(task, data)
+    except MmevalError:
+        raise
+    except Exception as error:
+        raise PluginError(f"task {name} cannot be shown: {located(error, source_file(type(task)))}") from error
 
 
 def _head(task: Task) -> Iterator[str]:

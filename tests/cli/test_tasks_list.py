@@ -135,3 +135,13 @@ def test_show_and_check_any_task_of_lm_eval(tmp_path: Path, capsys: Capsys) -> N
     assert main(["tasks", "check", "lm_eval:boolq", "--data", str(tmp_path)]) == 0
     assert main(["tasks", "show", "lm_eval:bolq"]) == 2
     assert "did you mean 'boolq'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("piece", ['return [Response("ok", text=sample.data["gold"])]', "return [mean("])
+def test_show_names_the_line_that_fails(tmp_path: Path, capsys: Capsys, piece: str) -> None:
+    plugin, data = make_toy(tmp_path)
+    text = plugin.read_text().replace(piece, f"1 / 0; {piece}")
+    plugin.write_text(text)
+    assert main(["tasks", "show", "toy", "--include", str(plugin), "--data", str(data)]) == 2
+    line = text[: text.index("1 / 0")].count("\n") + 1
+    assert f"task toy cannot be shown: ZeroDivisionError: division by zero ({plugin}:{line})" in capsys.readouterr().err
