@@ -116,12 +116,14 @@ class Engine:
         if pending:
             stats.load_seconds = self._load()
             start, halvings = time.perf_counter(), self._limits.halvings
-            for item, response in self._ask(order(pending)):
-                answers[item.key] = response
-                stats.prompt_tokens += response.prompt_tokens
-                stats.new_tokens += response.new_tokens
-                n = counts[item.key]
-                advance(*((n, 0) if response.answered else (0, n)))
+            for committed in self._ask(order(pending)):
+                for item, response in committed:
+                    answers[item.key] = response
+                    stats.prompt_tokens += response.prompt_tokens
+                    stats.new_tokens += response.new_tokens
+                heard = sum(counts[item.key] for item, _ in committed)
+                good = sum(counts[item.key] for item, response in committed if response.answered)
+                advance(good, heard - good)
             stats.seconds, stats.halvings = time.perf_counter() - start, self._limits.halvings - halvings
         return [answers[key] for key in keys], stats
 
@@ -133,7 +135,7 @@ class Engine:
         self._loaded = True
         return time.perf_counter() - start
 
-    def _ask(self, items: list[_Item]) -> Iterator[tuple[_Item, Response]]:
+    def _ask(self, items: list[_Item]) -> Iterator[list[tuple[_Item, Response]]]:
         pool = ImagePool()
         try:
             start = 0
@@ -146,7 +148,7 @@ class Engine:
         finally:
             pool.close()
 
-    def _commit(self, results: Iterator[tuple[_Item, Response]]) -> Iterator[tuple[_Item, Response]]:
+    def _commit(self, results: Iterator[tuple[_Item, Response]]) -> Iterator[list[tuple[_Item, Response]]]:
         """Stores answers, at the end of a batch or every fraction of a second, before anything else hears of them."""
         waiting: list[tuple[_Item, Response]] = []
         last = time.perf_counter()
@@ -155,11 +157,11 @@ class Engine:
                 waiting.append(result)
                 if time.perf_counter() - last > COMMIT_SECONDS:
                     self.store.put_many((item.key, response) for item, response in waiting)
-                    yield from waiting
+                    yield waiting
                     waiting, last = [], time.perf_counter()
         finally:  # also when interrupted: what was answered is kept
             self.store.put_many((item.key, response) for item, response in waiting)
-        yield from waiting
+        yield waiting
 
     def _end(self, items: list[_Item], start: int) -> int:
         """Where the batch that begins at `start` ends; its cost is rows times the longest, as padding makes it."""

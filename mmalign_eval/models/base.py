@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import BadInput, did_you_mean
 from ..images import ImagePool
@@ -29,7 +29,6 @@ class ModelAdapter(ABC):
     images: bool = False
     batch_tokens: int = 0
     batch_rows: int = 0
-    option_names: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
