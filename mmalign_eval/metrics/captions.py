@@ -32,14 +32,14 @@ def score_captions(records: Sequence[Record]) -> None:
     if not records:
         return
     hypotheses, references = _tokenized(records)
-    with meteor.start(hypotheses, references) as alignments:
-        ciders = cider(hypotheses, references)
-        for record, hypothesis, refs, value in zip(records, hypotheses, references, ciders, strict=True):
-            record["CIDEr"] = value
-            record["ROUGE_L"] = rouge_l(hypothesis, refs)
-            record["bleu"] = bleu_counts(hypothesis, refs)
-        for record, line in zip(records, alignments.result(), strict=True):
-            record["meteor"] = meteor.sums(line)
+    alignments = meteor.start(hypotheses, references)
+    ciders = cider(hypotheses, references)
+    for record, hypothesis, refs, value in zip(records, hypotheses, references, ciders, strict=True):
+        record["CIDEr"] = value
+        record["ROUGE_L"] = rouge_l(hypothesis, refs)
+        record["bleu"] = bleu_counts(hypothesis, refs)
+    for record, line in zip(records, alignments(), strict=True):
+        record["meteor"] = meteor.sums(line)
 
 
 def cider(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:

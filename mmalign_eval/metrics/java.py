@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -104,3 +107,60 @@ class JavaLines:
         self._process.wait()
         self._out.close()
         self._err.close()
+
+
+class JavaServer:
+    """A Java program kept running that answers each line with a line: for one whose start takes seconds.
+
+    It ends with this process, or when its input closes.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [find_java(), *_JVM_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._err
+        )
+        self._unread = False
+        atexit.register(self.close)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked: it runs, and nobody left answers unread that the next would take for its own."""
+        return self._process.poll() is None and not self._unread
+
+    def ask(self, lines: Sequence[str]) -> Callable[[], list[str]]:
+        """Sends lines from a thread; the function returned waits for the answers, one a line.
+
+        Raises (the function returned):
+            MmevalError: The program ended before it had answered.
+        """
+        self._unread = bool(lines)
+        sender = threading.Thread(target=self._send, args=(lines,), daemon=True)
+        sender.start()
+
+        def result() -> list[str]:
+            assert self._process.stdout is not None
+            answers = [self._process.stdout.readline() for _ in lines]
+            sender.join()
+            self._unread = False
+            if answers and not answers[-1]:
+                self.close()
+                said = " ".join(JavaLines._read(self._err).split())[-300:]
+                count = sum(1 for answer in answers if answer)
+                raise MmevalError(f"{self.name} (Java) ended after {count} of {len(lines)} lines: {said}")
+            return [answer.decode("utf-8", errors="replace").rstrip("\r\n") for answer in answers]
+
+        return result
+
+    def _send(self, lines: Sequence[str]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended: the reader sees that and says why
+            for line in lines:
+                self._process.stdin.write((line + "\n").encode("utf-8", errors="replace"))
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """Ends the program."""
+        self._process.kill()
+        self._process.wait()

@@ -6,11 +6,11 @@ the whole set and for every resample, without starting Java again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .java import JavaLines, jar
+from .java import JavaServer, jar
 
 JAR = ("meteor", "meteor-1.5.jar")
 SIGNATURE = "meteor-1.5 en -norm"
@@ -18,17 +18,30 @@ SIGNATURE = "meteor-1.5 en -norm"
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # matches by exact form, stem, synonym, paraphrase
 FIELDS = 23  # numbers in a statistics line of the jar
+_running: list[JavaServer] = []
 
 
-def start(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> JavaLines:
-    """Starts aligning each tokenised hypothesis to its tokenised references; `sums` reads the result.
+def start(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Callable[[], list[str]]:
+    """Starts aligning each tokenised hypothesis to its tokenised references.
+
+    Returns:
+        A function that waits for the statistics lines, which `sums` reads.
 
     Raises:
         BadInput: No Java or no pycocoevalcap.
     """
     pairs = zip(hypotheses, references, strict=True)
     lines = [" ||| ".join(["SCORE", *map(_clean, refs), _clean(hypothesis)]) for hypothesis, refs in pairs]
-    return JavaLines("METEOR", ["-Xmx2G", "-jar", jar(*JAR), "-", "-", "-stdio", "-l", "en", "-norm"], lines)
+    return _server().ask(lines)
+
+
+def _server() -> JavaServer:
+    """The jar, started once a process: reading its paraphrase table takes seconds."""
+    if not _running or not _running[-1].alive:
+        for old in _running:
+            old.close()
+        _running[:] = [JavaServer("METEOR", ["-Xmx2G", "-jar", jar(*JAR), "-", "-", "-stdio", "-l", "en", "-norm"])]
+    return _running[-1]
 
 
 def sums(line: str) -> list[float]:

@@ -162,6 +162,47 @@ def test_a_failing_program_is_one_line(monkeypatch, tmp_path, script, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def fake_java(monkeypatch, tmp_path):
+    """Makes `java` a shell script; returns what sets its text."""
+    fake = tmp_path / "java"
+
+    def script(text):
+        fake.write_text(f"#!/bin/sh\n{text}\n")
+        fake.chmod(0o755)
+        monkeypatch.setattr(java, "find_java", lambda: str(fake))
+
+    return script
+
+
+def test_a_server_answers_again_and_again_with_one_process(fake_java, tmp_path):
+    fake_java(f'echo start >> {tmp_path / "starts"}; while read -r line; do echo "<$line>"; done')
+    server = java.JavaServer("the tool", [])
+    assert server.ask(["a", "b"])() == ["<a>", "<b>"]
+    assert server.ask([])() == []
+    assert server.ask([str(i) for i in range(20_000)])()[-1] == "<19999>"  # more than a pipe holds
+    assert server.alive
+    assert (tmp_path / "starts").read_text() == "start\n"
+    server.close()
+
+
+def test_a_server_whose_answers_were_left_unread_is_not_asked_again(fake_java):
+    fake_java('while read -r line; do echo "$line"; done')
+    server = java.JavaServer("the tool", [])
+    server.ask(["unread"])
+    assert not server.alive
+    server.close()
+
+
+def test_a_server_that_ends_early_is_one_line(fake_java):
+    fake_java("read -r line; echo one; echo no memory >&2")
+    server = java.JavaServer("the tool", [])
+    with pytest.raises(MmevalError, match="ended after 1 of 3 lines: no memory") as caught:
+        server.ask(["a", "b", "c"])()
+    assert "\n" not in str(caught.value)
+    assert not server.alive
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["fakecap", "messy"])
 def test_whole_case_agrees_with_the_official_scores(case):
