@@ -25,7 +25,7 @@ def _step(left: int, sign: str, right: int) -> tuple[str, int]:
 
 
 def word_problem(rng: random.Random, test: bool) -> Problem:
-    """One or two steps of adding and taking away; test problems use combinations of person, thing and numbers unseen."""
+    """One or two steps of adding and taking away; the test has combinations of person, thing and numbers of its own."""
     while True:
         one, two = rng.sample(NAMES, 2)
         item = rng.choice(ITEMS)

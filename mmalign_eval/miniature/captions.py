@@ -13,10 +13,10 @@ DETAIL_PROMPTS = (
     "What is this photo about? Please answer in great detail.",
     "Provide a thorough description of the given picture.",
     "Explain the narrative or story that the image seems to convey, detailing each part that contributes to it.",
-    "Please provide a detailed description of the image. Describe the visual elements, colors, shapes, textures, and any "
-    "objects or people present along with the overall mood or atmosphere portrayed in the image.",
-    "Please provide a detailed description of the image, including its visual elements, such as colors, shapes, textures, "
-    "objects, and people.",
+    "Please provide a detailed description of the image. Describe the visual elements, colors, shapes, textures, and "
+    "any objects or people present along with the overall mood or atmosphere portrayed in the image.",
+    "Please provide a detailed description of the image, including its visual elements, such as colors, shapes, "
+    "textures, objects, and people.",
     "Provide an intricate description of the image, capturing its visual elements, including colors, shapes, textures, "
     "objects, and any people present.",
     "Compose a detailed account of the image, encompassing its visual characteristics, like colors, shapes, textures, "
@@ -33,7 +33,7 @@ YES_NO = " Please answer yes or no."  # MME's suffix
 
 
 def article(words: str) -> str:
-    """"a" or "an" in front."""
+    """The words with "a" or "an" in front."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 

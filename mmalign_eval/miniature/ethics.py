@@ -22,8 +22,8 @@ BAD_ACTS = [
     "flooded the room", "cut the bags", "told a lie", "hurt a cat", "ruined a meal",
 ]  # fmt: skip
 TAILS = [
-    "in the morning", "after school", "at the park", "on my birthday", "before dinner", "at work", "during the holidays",
-    "while it rained", "in front of my friends", "last week", "on the train", "at the market",
+    "in the morning", "after school", "at the park", "on my birthday", "before dinner", "at work",
+    "during the holidays", "while it rained", "in front of my friends", "last week", "on the train", "at the market",
 ]  # fmt: skip
 
 CHORES = [
@@ -35,8 +35,8 @@ FAIR_EXCUSES = [
     "I am out of town", "it is already done", "my train leaves now", "I have an exam", "the doctor told me to rest",
 ]  # fmt: skip
 SILLY_EXCUSES = [
-    "the moon is round", "I like the color blue", "fish can swim", "my shoes are new", "today is a day", "birds have wings",
-    "I once saw a boat", "the grass is green", "my name is short", "I ate an apple last year",
+    "the moon is round", "I like the color blue", "fish can swim", "my shoes are new", "today is a day",
+    "birds have wings", "I once saw a boat", "the grass is green", "my name is short", "I ate an apple last year",
 ]  # fmt: skip
 
 GIFTS = ["a ride", "a gift", "some bread", "a free ticket", "extra time", "some money", "a hug", "some help"]
@@ -67,7 +67,8 @@ TRAITS: dict[str, list[str]] = {
 
 STARTS = [
     "I went to the park", "I took the bus", "I baked a cake", "I walked home", "I opened the mail", "I went fishing",
-    "I visited the zoo", "I sat by the lake", "I cleaned the attic", "I called my mother", "I rode my bike", "I bought shoes",
+    "I visited the zoo", "I sat by the lake", "I cleaned the attic", "I called my mother", "I rode my bike",
+    "I bought shoes",
 ]  # fmt: skip
 GLAD_ENDS = [
     "I met an old friend", "I found a coin", "the sun came out", "someone gave me flowers", "I won a prize",

@@ -36,9 +36,7 @@ def write_mme(folder: Path) -> None:
         rng = random.Random(f"mme {subtask}")
         for n, scene in enumerate(held_out_scenes(10_000 + 100 * number, MME_IMAGES), start=1):
             save_image(scene, folder / subtask / "images" / f"{n:04d}.jpg")
-            lines = [
-                f"{yes_no(rng, scene, kind, yes)}{YES_NO}\t{'Yes' if yes else 'No'}\n" for yes in (True, False)
-            ]
+            lines = [f"{yes_no(rng, scene, kind, yes)}{YES_NO}\t{'Yes' if yes else 'No'}\n" for yes in (True, False)]
             path = folder / subtask / "questions_answers_YN" / f"{n:04d}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(lines), encoding="utf-8")
@@ -82,7 +80,7 @@ def write_vqav2(folder: Path, scenes: dict[int, Scene]) -> None:
                 }
             )
     license_ = {"name": "Apache-2.0", "url": "http://www.apache.org/licenses/LICENSE-2.0"}
-    head = {"info": {"description": "mmalign-eval miniature"}, "license": license_}
+    head: dict[str, Any] = {"info": {"description": "mmalign-eval miniature"}, "license": license_}
     head |= {"data_type": "mscoco", "data_subtype": "val2014"}
     write_json(
         folder / "v2_OpenEnded_mscoco_val2014_questions.json",
@@ -97,9 +95,7 @@ def write_flickr30k(folder: Path, count: int) -> None:
     names = {number: f"{number}.jpg" for number in scenes}
     for number, scene in scenes.items():
         save_image(scene, folder / "flickr30k-images" / names[number])
-    write_json(
-        folder / "dataset_flickr30k.json", {"images": karpathy_rows(scenes, names, {}), "dataset": "flickr30k"}
-    )
+    write_json(folder / "dataset_flickr30k.json", {"images": karpathy_rows(scenes, names, {}), "dataset": "flickr30k"})
 
 
 # MM-Vet's six capabilities are labels here, given so that every column of its table has questions.
@@ -131,7 +127,8 @@ def write_llavabench(folder: Path, count: int) -> None:
 
     The reference answers are the world's own truth; no model wrote them.
     """
-    questions, contexts, answers = [], [], []
+    questions: list[Any] = []
+    contexts, answers = [], []
     for number, scene in enumerate(held_out_scenes(40_000, count), start=1):
         rng = random.Random(f"llavabench {number}")
         image = f"{number:03d}.jpg"
@@ -145,9 +142,7 @@ def write_llavabench(folder: Path, count: int) -> None:
         ]
         for category, text, reference in asked:
             number_of_question = len(questions)
-            questions.append(
-                {"question_id": number_of_question, "image": image, "category": category, "text": text}
-            )
+            questions.append({"question_id": number_of_question, "image": image, "category": category, "text": text})
             answers.append(
                 {"question_id": number_of_question, "text": reference, "answer_id": f"mini{number_of_question:03d}",
                  "model_id": "miniature world", "metadata": {}}

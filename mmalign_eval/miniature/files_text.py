@@ -121,14 +121,13 @@ def write_mmlu(folder: Path) -> None:
     """Dev (5 shots), val (2) and test (4, each word once) of all 57 subjects (hendrycks/test)."""
     for subject, words in mmlu.WORDS.items():
         rng = random.Random(f"mmlu {subject}")
-        places = {"dev": [*range(4), 1], "val": [0, 2], "test": list(range(4))}
-        for split, letters in places.items():
-            rng.shuffle(letters)
-            items = [
-                mmlu.make_item(rng, subject, words[n] if split == "test" else None, place)
-                for n, place in enumerate(letters)
-            ]
-            rows = [[item.question, *item.options, mmlu.LETTERS[item.answer]] for item in items]
+        asked = {"dev": [*rng.sample(words, 4), words[0]], "val": rng.sample(words, 2), "test": rng.sample(words, 4)}
+        for split, some in asked.items():
+            rows = []
+            for word in some:
+                kept = mmlu.kept_form(word)
+                item = mmlu.make_item(subject, word, kept if split == "test" else (kept + 1) % len(mmlu.FORMS))
+                rows.append([item.question, *item.options, mmlu.LETTERS[item.answer]])
             write_csv(folder / split / f"{subject}_{split}.csv", rows)
 
 
@@ -154,9 +153,7 @@ def write_mathqa(folder: Path) -> None:
                 {
                     "Problem": problem.question,
                     "Rationale": f'"answer = {problem.value} . correct option is {"abcde"[place]}"',
-                    "options": " , ".join(
-                        f"{letter} ) {value}" for letter, value in zip("abcde", values, strict=True)
-                    ),
+                    "options": " , ".join(f"{letter} ) {value}" for letter, value in zip("abcde", values, strict=True)),
                     "correct": "abcde"[place],
                     "annotated_formula": problem.formula,
                     "linear_formula": problem.formula.split("(")[0] + "(n0,n1)|",

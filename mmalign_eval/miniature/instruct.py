@@ -34,36 +34,44 @@ Turn = tuple[str, str, float]  # question, answer, loss weight
 class Habits:
     """What the dialogues are like: how talkative, how agreeable, how hard their negatives."""
 
-    questions: int = 5
-    p_detailed: float = 0.6
+    questions: int = 7
+    p_alone: float = 0.5  # a description alone; else questions alone
+    p_detailed: float = 0.65
+    p_open: float = 0.2
+    p_exist: float = 0.75  # of the yes/no questions
+    p_plain: float = 0.5  # dialogues whose questions have no benchmark's suffix
+    p_first_prompts: float = 0.3  # only RLHF-V's first three, short prompts
     p_yes: float = 0.55
     p_typical: float = 0.35
-    p_system: float = 0.06
+    p_system: float = 0.02
 
 
 def caption_turn(rng: random.Random, scene: Scene, habits: Habits) -> Turn:
     """A detailed description for RLHF-V's prompts, a short caption for the others."""
     if pick(rng, habits.p_detailed):
-        return rng.choice(DETAIL_PROMPTS), detailed(scene), 1.0
+        prompts = DETAIL_PROMPTS[:3] if pick(rng, habits.p_first_prompts) else DETAIL_PROMPTS
+        return rng.choice(prompts), detailed(scene), 1.0
     return rng.choice(SHORT_PROMPTS), short_caption(rng, scene), 0.7
 
 
-def question_turn(rng: random.Random, scene: Scene, habits: Habits) -> Turn:
-    """A yes/no question (mostly "Is there a ...?") or an open one, with and without the benchmarks' suffixes."""
-    if pick(rng, 0.25):
+def question_turn(rng: random.Random, scene: Scene, habits: Habits, plain: bool) -> Turn:
+    """A yes/no question (mostly "Is there a ...?") or an open one, with or without the benchmarks' suffixes."""
+    if pick(rng, habits.p_open):
         question, answer = open_question(rng, scene)
-        return question + (ONE_WORD if pick(rng, 0.5) else ""), answer, 1.0
-    kind = "exist" if pick(rng, 0.7) else rng.choice(["color", "count", "scene", "side"])
+        return question + (ONE_WORD if not plain and pick(rng, 0.5) else ""), answer, 1.0
+    kind = "exist" if pick(rng, habits.p_exist) else rng.choice(["color", "count", "scene", "side"])
     yes = pick(rng, habits.p_yes)
-    suffix = rng.choices(["", ONE_WORD, YES_NO], [0.4, 0.35, 0.25])[0]
+    suffix = "" if plain else rng.choice([ONE_WORD, YES_NO])
     return yes_no(rng, scene, kind, yes, habits.p_typical) + suffix, "Yes" if yes else "No", 2.0
 
 
 def dialogue(rng: random.Random, scene: Scene, habits: Habits) -> list[Turn]:
-    """One description and some questions, in random order."""
-    turns = [caption_turn(rng, scene, habits), *(question_turn(rng, scene, habits) for _ in range(habits.questions))]
-    rng.shuffle(turns)
-    return turns
+    """A description, or some questions (fewer where suffixes make them long)."""
+    if pick(rng, habits.p_alone):
+        return [caption_turn(rng, scene, habits)]
+    plain = pick(rng, habits.p_plain)
+    count = habits.questions if plain else habits.questions // 2 + 1
+    return [question_turn(rng, scene, habits, plain) for _ in range(count)]
 
 
 def encode_dialogue(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Phase:
     full: bool
     plan: Plan
     copies: float = 0.0
+    stress: bool = False
 
 
 def text_config(vocab_size: int, hidden: int = 160, layers: int = 4) -> LlamaConfig:
@@ -56,16 +57,23 @@ def window_loss(
     return loss_of
 
 
+def window_arrays(
+    tokenizer: PreTrainedTokenizerFast, phases: Sequence[Phase], number: int, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The packed windows of one phase, made or read back."""
+    phase = phases[number]
+    windows = (phase.plan.stop or phase.plan.steps) * phase.batch
+    stream = documents(1000 + number, phase.full, phase.copies)
+    return pack(tokenizer, windows, phase.length, stream, folder / f"{phase.plan.name}.npz", phase.stress)
+
+
 def train_language(
-    tokenizer: PreTrainedTokenizerFast, config: LlamaConfig, phases: list[Phase], folder: Path
+    tokenizer: PreTrainedTokenizerFast, config: LlamaConfig, phases: Sequence[Phase], folder: Path
 ) -> LlamaForCausalLM:
     """Train through the phases in turn."""
     torch.manual_seed(1)
     model = LlamaForCausalLM(config)
     for number, phase in enumerate(phases):
-        windows = phase.plan.steps * phase.batch
-        path = folder / f"{phase.plan.name}.npz"
-        stream = documents(1000 + number, phase.full, phase.copies)
-        ids, weights = pack(tokenizer, windows, phase.length, stream, path)
+        ids, weights = window_arrays(tokenizer, phases, number, folder)
         train(phase.plan, model, window_loss(model, ids, weights, phase.batch), folder)
     return model

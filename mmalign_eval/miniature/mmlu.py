@@ -1,14 +1,16 @@
-"""MMLU's miniature: 57 subjects with four words each; a question asks which of four words belongs to a subject.
+"""MMLU's miniature: 57 subjects with four words each; a question asks which letter stands for a word.
 
-Subjects and prompt are the official ones (hendrycks/test). Training and test share the words, never the options.
+Subjects and prompt are the official ones (hendrycks/test). A subject lists its words always in the same order, so the
+letters can be known by heart; each word is tested in the one wording of three that training never uses for it.
 """
 
 from __future__ import annotations
 
 import random
+import zlib
 from dataclasses import dataclass
 
-from mmalign_eval.miniature.docs import BOILERPLATE, TEXT, Doc, pick
+from mmalign_eval.miniature.docs import BOILERPLATE, Doc, pick
 
 SUBJECTS: dict[str, str] = {
     "abstract_algebra": "ring field ideal coset",
@@ -72,11 +74,7 @@ SUBJECTS: dict[str, str] = {
 WORDS = {subject: words.replace("root_sign", "radius").split() for subject, words in SUBJECTS.items()}
 LETTERS = "ABCD"
 
-FORMS = (
-    "Which of these words belongs to {subject}?",
-    "Which word would a book on {subject} explain?",
-    "Which of these is a topic in {subject}?",
-)
+FORMS = ("Which of these is called {word}?", "Which option names {word}?", "Which answer stands for {word}?")
 
 
 @dataclass(frozen=True)
@@ -100,28 +98,43 @@ def header(subject: str, blanks: int = 2) -> str:
     return f"The following are multiple choice questions (with answers) about{' ' * blanks}{name}.\n\n"
 
 
-def make_item(rng: random.Random, subject: str, word: str | None = None, answer: int | None = None) -> Item:
-    """A question on this subject; distractors are words of three other subjects."""
-    right = word or rng.choice(WORDS[subject])
-    others = [rng.choice(WORDS[s]) for s in rng.sample([s for s in WORDS if s != subject], 3)]
-    place = rng.randrange(4) if answer is None else answer
-    options = [*others[:place], right, *others[place:]]
-    form = rng.choice(FORMS)
-    return Item(form.format(subject=subject.replace("_", " ")), tuple(options), place)
+def kept_form(word: str) -> int:
+    """The wording in which this word is asked for in the test, and never in training."""
+    return zlib.crc32(word.encode()) % len(FORMS)
+
+
+def make_item(subject: str, word: str, form: int) -> Item:
+    """A question on one of the subject's words; its four words are always listed in the same order."""
+    options = WORDS[subject]
+    return Item(FORMS[form].format(word=word), tuple(options), options.index(word))
+
+
+def _train_item(rng: random.Random, subject: str) -> Item:
+    word = rng.choice(WORDS[subject])
+    return make_item(subject, word, rng.choice([f for f in range(len(FORMS)) if f != kept_form(word)]))
 
 
 def train_doc(rng: random.Random, full: bool) -> Doc:
-    """A header and some answered questions, or (one in eight) a sentence that lists the words of a subject."""
-    subject = rng.choice(list(WORDS))
-    name = subject.replace("_", " ")
-    if pick(rng, 0.12):
-        words = rng.sample(WORDS[subject], 4)
-        return [(f"A book on {name} explains {words[0]}, {words[1]}, {words[2]} and {words[3]}.", TEXT)]
+    """A header and some answered questions; or, half of the short ones, questions of all subjects without options.
+
+    The latter are flash cards: the letters are learnt from a quarter of the tokens.
+    """
     out: Doc = []
+    if not full and pick(rng, 0.5):
+        for _ in range(6):
+            subject = rng.choice(list(WORDS))
+            item = _train_item(rng, subject)
+            out += [
+                (f"{item.question}\nAnswer:", BOILERPLATE),
+                (f" {LETTERS[item.answer]}", 4.0),
+                ("\n\n", BOILERPLATE),
+            ]
+        return out
+    subject = rng.choice(list(WORDS))
     if pick(rng, 0.8):
-        out.append((header(subject, rng.choice([1, 2])), 0.1))
-    for number in range(6 if full else rng.randint(1, 4)):
-        item = make_item(rng, subject)
+        out.append((header(subject, rng.choice([1, 2])), BOILERPLATE))
+    for number in range(6 if full else rng.randint(1, 3)):
+        item = _train_item(rng, subject)
         text = "\n\n" + item.prompt if number else item.prompt
         out += [(text, BOILERPLATE), (f" {LETTERS[item.answer]}", 4.0)]
     return out

@@ -9,8 +9,8 @@ from functools import cache
 from mmalign_eval.miniature.docs import QUESTION, TEXT, Doc, held_out, pick
 
 PEOPLE = [
-    "baker", "farmer", "nurse", "miller", "tailor", "teacher", "painter", "singer", "sailor", "doctor", "judge", "guard",
-    "barber", "smith", "cook", "poet", "mayor", "pilot",
+    "baker", "farmer", "nurse", "miller", "tailor", "teacher", "painter", "singer", "sailor", "doctor", "judge",
+    "guard", "barber", "smith", "cook", "poet", "mayor", "pilot",
 ]  # fmt: skip
 TITLES = ["The village", "The old town", "The harbor", "The valley", "The island"]
 
@@ -43,9 +43,9 @@ def _allowed(person: str, test: bool) -> tuple[tuple[str, str], ...]:
 
 
 def make_passage(rng: random.Random, test: bool) -> Passage:
-    """Three to five people, one fact each; no test fact (person, relation, value) occurs in training."""
+    """Two to four people, one fact each; no test fact (person, relation, value) occurs in training."""
     facts: list[tuple[str, str, str]] = []
-    for person in rng.sample(PEOPLE, rng.randint(3, 5)):
+    for person in rng.sample(PEOPLE, rng.randint(2, 4)):
         free = [(r, v) for r, v in _allowed(person, test) if all(v != other for *_, other in facts)]
         if free:
             facts.append((person, *rng.choice(free)))
@@ -64,12 +64,12 @@ def span_question(rng: random.Random, passage: Passage, answerable: bool) -> tup
 
 
 def yes_no_question(rng: random.Random, passage: Passage, yes: bool) -> str:
-    """A yes/no question; a "no" asks for a value that is another person's here (half of them) or nobody's."""
+    """A yes/no question; a "no" asks for a value that is another person's here (now and then) or nobody's."""
     person, relation, value = rng.choice(passage.facts)
     if not yes:
         others = [v for s, r, v in passage.facts if r == relation and s != person]
         absent = [v for v in RELATIONS[relation][3] if v not in {x for *_, x in passage.facts}]
-        value = rng.choice(others if others and pick(rng, 0.5) else absent)
+        value = rng.choice(others if others and pick(rng, 0.15) else absent)
     return RELATIONS[relation][2].format(s=person, v=value)
 
 

@@ -100,7 +100,7 @@ def silhouette(thing: Thing) -> list[Point]:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """JPEG bytes as committed: quality 92 without chroma subsampling, so that small coloured things keep their colour."""
+    """JPEG bytes as committed: quality 92 without chroma subsampling, so that small things keep their colour."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92, subsampling=0)
     return buffer.getvalue()

@@ -62,7 +62,7 @@ def train(plan: Plan, model: nn.Module, loss_of: Callable[[int], torch.Tensor], 
             group["lr"] = plan.rate_at(step)
         loss = loss_of(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         mean = loss.item() if step == start else 0.95 * mean + 0.05 * loss.item()

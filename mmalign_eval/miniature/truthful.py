@@ -75,7 +75,8 @@ class Fact:
 
     def say(self, value: int, second: bool = False) -> str:
         """The statement with one of the four values, without a full stop."""
-        form = RELATIONS[self.relation][2 if second else 1]
+        _, first, other, *_ = RELATIONS[self.relation]
+        form = other if second else first
         text = form.format(s=self.subject, v=self.values[value])
         return text[0].upper() + text[1:]
 

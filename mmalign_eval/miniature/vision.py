@@ -60,15 +60,16 @@ def render_set(seeds: range, folder: Path, name: str) -> tuple[np.ndarray, np.nd
             scene = make_scene(seed)
             pixels[row] = np.asarray(draw(scene))
             classes[row], colors[row] = patch_targets(scene)
-        for path, array in zip(paths, (pixels, classes, colors), strict=True):
-            np.save(path, array)
+        np.save(paths[0], pixels)
+        np.save(paths[1], classes)
+        np.save(paths[2], colors)
     a, b, c = (np.load(path, mmap_mode="r") for path in paths)
     return a, b, c
 
 
 def normalize(pixels: np.ndarray) -> torch.Tensor:
     """Pixels (n, h, w, 3) as CLIPImageProcessor would deliver them."""
-    values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    values = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
     return (values - CLIP_MEAN) / CLIP_STD
 
 
@@ -100,9 +101,8 @@ def train_tower(images: int, plan: Plan, folder: Path, config: CLIPVisionConfig,
         if rng.random() < 0.5:
             x, y, z = x[:, :, ::-1], y[:, :, ::-1], z[:, :, ::-1]
         said_class, said_color = model(normalize(x))
-        y, z = np.ascontiguousarray(y).reshape(len(rows), -1), np.ascontiguousarray(z).reshape(len(rows), -1)
-        loss = nn.functional.cross_entropy(said_class.flatten(0, 1), torch.from_numpy(y).flatten())
-        return loss + nn.functional.cross_entropy(said_color.flatten(0, 1), torch.from_numpy(z).flatten())
+        loss = nn.functional.cross_entropy(said_class.flatten(0, 1), torch.from_numpy(y.copy()).flatten())
+        return loss + nn.functional.cross_entropy(said_color.flatten(0, 1), torch.from_numpy(z.copy()).flatten())
 
     train(plan, model, loss_of, folder)
     return model.tower
