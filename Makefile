@@ -48,6 +48,7 @@ test-slow: dev
 
 lint: dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --output-format concise .
 
 # mypy cannot follow the mapping of tasks/ and tuning/ into the package (setup.py), so it is given the tree as installed.
 TYPES := build/types
