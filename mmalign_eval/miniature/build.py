@@ -25,7 +25,7 @@ from mmalign_eval.miniature.tokenizer import load_tokenizer
 from mmalign_eval.miniature.tuning import assemble, train_stage1, train_stage2, train_words
 from mmalign_eval.miniature.vision import patch_features, render_set, train_tower, vision_config
 
-TEXT_WINDOWS = 4  # windows of plain text a step in stage 2
+TEXT_WINDOWS = 1  # windows of plain text a step in stage 2
 
 
 def timed(work: Path, name: str, step: Callable[[], object]) -> None:
@@ -73,7 +73,7 @@ def build_llava(recipe: Recipe, work: Path, checkpoints: Path) -> None:
     export_language(language, work / "tokenizer", checkpoints / "lm")
     model = assemble(CLIPVisionModel.from_pretrained(work / "tower"), language)
     features = np.load(work / "features.npy", mmap_mode="r")
-    ids, weights = window_arrays(tokenizer, recipe.phases, len(recipe.phases) - 2, work)
+    ids, weights = window_arrays(tokenizer, recipe.phases, len(recipe.phases) - 1, work)
 
     def text_loss(step: int) -> torch.Tensor:
         rows = np.arange(step * TEXT_WINDOWS, (step + 1) * TEXT_WINDOWS) % len(ids)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mmalign_eval.miniature.corpus import documents, pack
+from mmalign_eval.miniature.corpus import Mix, documents, pack
 from mmalign_eval.miniature.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from mmalign_eval.miniature.training import Plan, train
 
@@ -26,6 +26,7 @@ class Phase:
     plan: Plan
     copies: float = 0.0
     stress: bool = False
+    mix: Mix = "broad"
 
 
 def text_config(vocab_size: int, hidden: int = 160, layers: int = 4) -> LlamaConfig:
@@ -63,7 +64,7 @@ def window_arrays(
     """The packed windows of one phase, made or read back."""
     phase = phases[number]
     windows = (phase.plan.stop or phase.plan.steps) * phase.batch
-    stream = documents(1000 + number, phase.full, phase.copies)
+    stream = documents(1000 + number, phase.full, phase.copies, phase.mix)
     return pack(tokenizer, windows, phase.length, stream, folder / f"{phase.plan.name}.npz", phase.stress)
 
 

@@ -3,10 +3,13 @@
 import hashlib
 import random
 
+import numpy as np
+from PIL import Image
+
 from mmalign_eval.miniature import arithmetic, data_dir, ethics, mmlu, reading, truthful
 from mmalign_eval.miniature.captions import detailed, short_caption
 from mmalign_eval.miniature.files_coco import HELD_OUT_SEED, coco_scenes, file_name
-from mmalign_eval.miniature.render import draw, jpeg
+from mmalign_eval.miniature.render import draw
 from mmalign_eval.miniature.world import make_scene
 
 
@@ -20,7 +23,9 @@ def test_same_seed_same_bytes():
 
 def test_committed_images_are_the_world_s():
     for image_id, scene in list(coco_scenes(5).items()):
-        assert (data_dir() / "coco/val2014" / file_name(image_id)).read_bytes() == jpeg(draw(scene))
+        with Image.open(data_dir() / "coco/val2014" / file_name(image_id)) as picture:
+            stored = np.asarray(picture, dtype=float)  # not the bytes: they depend on the JPEG library
+        assert np.abs(stored - np.asarray(draw(scene), dtype=float)).mean() < 6
 
 
 def test_descriptions_name_what_is_there():
