@@ -62,9 +62,7 @@ def one_run(data: Path, out: Path) -> dict[str, float]:
     script = out.parent / f"{out.name}.yaml"
     script.write_text("- {match: 'dog|chair|person', text: 'Yes, there is.'}\n- {text: 'No.'}\n")
     start = time.perf_counter()
-    outcome = evaluate(
-        RunConfig(models=(f"scripted:{script}",), tasks=("pope",), data=(str(data),), out=str(out))
-    )
+    outcome = evaluate(RunConfig(models=(f"scripted:{script}",), tasks=("pope",), data=(str(data),), out=str(out)))
     seconds = time.perf_counter() - start
     count = outcome.results[0]["counts"]["n_ok"]
     return {

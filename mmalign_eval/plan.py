@@ -172,4 +172,3 @@ def tree_size(sequences: Iterable[tuple[int, ...]]) -> int:
         total += len(ids) - shared
         last = ids
     return total
-

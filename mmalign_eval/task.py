@@ -147,9 +147,7 @@ class ImageTask(Task):
 
     def requests(self, sample: Sample) -> Sequence[Request]:
         """One `Generate`: the protocol's question, its template and its image transforms."""
-        images = tuple(
-            ImageRef(i.path, i.row, i.column, i.transforms + self.protocol.image) for i in sample.images
-        )
+        images = tuple(ImageRef(i.path, i.row, i.column, i.transforms + self.protocol.image) for i in sample.images)
         prompt = Prompt(self.ask(sample), images, demos=self.demos(sample), template=self.protocol.template)
         return (Generate(prompt, self.protocol.params),)
 

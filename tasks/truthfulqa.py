@@ -229,4 +229,3 @@ def reference_scores(answer: str, true: Sequence[str], false: Sequence[str]) -> 
         right, wrong = max(scores[: len(true)]), max(scores[len(true) :])
         record.update({f"{kind}_max": right, f"{kind}_acc": int(right > wrong), f"{kind}_diff": right - wrong})
     return record
-

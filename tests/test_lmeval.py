@@ -401,5 +401,3 @@ def test_the_real_index_opens_real_groups() -> None:
     ]  # fmt: skip
     with pytest.raises(BadInput, match="did you mean 'hellaswag'"):
         open_lm_eval("helaswag")
-
-

@@ -18,13 +18,22 @@ Texts = list[str] | None
 
 def run(
     model: Annotated[
-        Texts, typer.Option("--model", "-m", help="mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE; repeatable. "
-                            "Options for one model follow it: hf:PATH,dtype=bfloat16")
+        Texts,
+        typer.Option(
+            "--model",
+            "-m",
+            help="mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE; repeatable. "
+            "Options for one model follow it: hf:PATH,dtype=bfloat16",
+        ),
     ] = None,
     tasks: Annotated[Texts, typer.Option("--tasks", "-t", help="Names, groups or globs, comma-separated [all]")] = None,
     model_option: Annotated[
-        Texts, typer.Option("-M", help="KEY=VALUE for every model: adapter, backbone, dtype, device, device_map, attn, "
-                            "revision, batch_tokens, base_url ...")
+        Texts,
+        typer.Option(
+            "-M",
+            help="KEY=VALUE for every model: adapter, backbone, dtype, device, device_map, attn, "
+            "revision, batch_tokens, base_url ...",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="First N samples of each part of a task", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run [0]")] = None,

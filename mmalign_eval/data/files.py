@@ -56,8 +56,20 @@ class Folder:
 
     @cached_property
     def _image_roots(self) -> list[Path]:
-        subfolders = ("", "images", "val2014", "val2017", "test2014", "train2014", "coco/val2014", "coco/val2017",
-                      "../coco/val2014", "../coco/val2017", "../val2014", "../val2017")
+        subfolders = (
+            "",
+            "images",
+            "val2014",
+            "val2017",
+            "test2014",
+            "train2014",
+            "coco/val2014",
+            "coco/val2017",
+            "../coco/val2014",
+            "../coco/val2017",
+            "../val2014",
+            "../val2017",
+        )
         roots = [place / sub for place in self.places for sub in subfolders]
         return [r for r in dict.fromkeys(roots) if r.is_dir()]
 

@@ -15,6 +15,9 @@ from mmalign_eval.miniature.world import CLASSES, IMAGE_SIZE, NAMES, Scene, make
 HELD_OUT_SEED = 10_000_000  # training scenes have seeds from 0, scenes told in the corpus from 10^9
 FIRST_IMAGE_ID = 100_001
 CAPTIONS_PER_IMAGE = 5
+TRAINING_ROWS = (
+    24  # captions of training scenes in Karpathy's files, without images: demonstrations are drawn from them
+)
 
 
 def held_out_scenes(start: int, count: int, at_least: int = 2) -> list[Scene]:
@@ -94,15 +97,20 @@ def write_coco(folder: Path, scenes: dict[int, Scene]) -> None:
     write_json(folder / "annotations/instances_val2014.json", instances)
     names = {i: file_name(i) for i in scenes}
     rows = karpathy_rows(scenes, names, {"filepath": "val2014"})
-    for row, image_id in zip(rows, scenes, strict=True):
+    shown = {seed + 1: make_scene(seed) for seed in range(TRAINING_ROWS)}
+    shown_names = {number: f"COCO_train2014_{number:012d}.jpg" for number in shown}
+    rows += karpathy_rows(shown, shown_names, {"filepath": "train2014"}, split="train", first=len(rows))
+    for row, image_id in zip(rows, [*scenes, *shown], strict=True):
         row["cocoid"] = image_id
     write_json(folder / "dataset_coco.json", {"images": rows, "dataset": "coco"})
 
 
-def karpathy_rows(scenes: dict[int, Scene], names: dict[int, str], extra: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of Karpathy's caption files (cs.stanford.edu/people/karpathy/deepimagesent), all of the test split."""
+def karpathy_rows(
+    scenes: dict[int, Scene], names: dict[int, str], extra: dict[str, Any], split: str = "test", first: int = 0
+) -> list[dict[str, Any]]:
+    """Rows of Karpathy's caption files (cs.stanford.edu/people/karpathy/deepimagesent), numbered from `first`."""
     rows = []
-    for number, (image_id, scene) in enumerate(scenes.items()):
+    for number, (image_id, scene) in enumerate(scenes.items(), start=first):
         sentids = [CAPTIONS_PER_IMAGE * number + n for n in range(CAPTIONS_PER_IMAGE)]
         sentences = [
             {"tokens": text.lower().replace(",", "").rstrip(".").split(), "raw": text, "imgid": number, "sentid": n}
@@ -113,7 +121,7 @@ def karpathy_rows(scenes: dict[int, Scene], names: dict[int, str], extra: dict[s
                 **extra,
                 "filename": names[image_id],
                 "imgid": number,
-                "split": "test",
+                "split": split,
                 "sentids": sentids,
                 "sentences": sentences,
             }

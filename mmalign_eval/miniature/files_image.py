@@ -8,6 +8,7 @@ from typing import Any
 
 from mmalign_eval.miniature.captions import DETAIL_PROMPTS, YES_NO, detailed, open_question, yes_no
 from mmalign_eval.miniature.files_coco import (
+    TRAINING_ROWS,
     coco_scenes,
     held_out_scenes,
     karpathy_rows,
@@ -17,7 +18,7 @@ from mmalign_eval.miniature.files_coco import (
     write_pope,
 )
 from mmalign_eval.miniature.files_text import write_json, write_jsonl
-from mmalign_eval.miniature.world import COLORS, PLACES, SCENES, Scene
+from mmalign_eval.miniature.world import COLORS, PLACES, SCENES, Scene, make_scene
 
 # What each of MME's fourteen subtasks asks here. Only the first four and "scene" are about what their names say; the
 # world has no films, faces, landmarks or writing, so the others carry questions that it can answer.
@@ -95,7 +96,11 @@ def write_flickr30k(folder: Path, count: int) -> None:
     names = {number: f"{number}.jpg" for number in scenes}
     for number, scene in scenes.items():
         save_image(scene, folder / "flickr30k-images" / names[number])
-    write_json(folder / "dataset_flickr30k.json", {"images": karpathy_rows(scenes, names, {}), "dataset": "flickr30k"})
+    rows = karpathy_rows(scenes, names, {})
+    shown = {2_000_001 + seed: make_scene(seed) for seed in range(TRAINING_ROWS)}
+    shown_names = {number: f"{number}.jpg" for number in shown}
+    rows += karpathy_rows(shown, shown_names, {}, split="train", first=len(rows))
+    write_json(folder / "dataset_flickr30k.json", {"images": rows, "dataset": "flickr30k"})
 
 
 # MM-Vet's six capabilities are labels here, given so that every column of its table has questions.

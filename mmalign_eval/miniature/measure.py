@@ -256,7 +256,8 @@ def hallucinations(viewer: Viewer, data: Path, limit: int | None) -> list[Figure
 
 def captions(viewer: Viewer, data: Path, limit: int | None) -> list[Figure]:
     """CIDEr of short captions; texts are tokenised by lower-casing and dropping punctuation."""
-    rows = json.loads((data / "coco/dataset_coco.json").read_text())["images"][:limit]
+    rows = json.loads((data / "coco/dataset_coco.json").read_text())["images"]
+    rows = [row for row in rows if row["split"] == "test"][:limit]
     asked = [(data / "coco/val2014" / row["filename"], SHORT_PROMPTS[0]) for row in rows]
     said = [re.sub(r"[^\w\s]", "", text.lower()) for text in viewer.answer(asked, 40)]
     references = [[" ".join(sentence["tokens"]) for sentence in row["sentences"]] for row in rows]

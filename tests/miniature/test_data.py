@@ -47,8 +47,10 @@ def test_coco_captions_and_karpathy():
     assert len(captions["images"]) == 200
     assert set(Counter(note["image_id"] for note in captions["annotations"]).values()) == {5}
     rows = json.loads((COCO / "dataset_coco.json").read_text())["images"]
-    assert [row["cocoid"] for row in rows] == [image["id"] for image in captions["images"]]
-    assert {row["split"] for row in rows} == {"test"}
+    tested = [row for row in rows if row["split"] == "test"]
+    assert [row["cocoid"] for row in tested] == [image["id"] for image in captions["images"]]
+    assert {row["split"] for row in rows} == {"test", "train"}
+    assert len({row["cocoid"] for row in rows}) == len(rows) == len({row["imgid"] for row in rows})
     assert all(len(set(s["raw"] for s in row["sentences"])) == 5 for row in rows)
 
 
@@ -161,7 +163,7 @@ def test_vqav2():
 
 def test_other_image_benchmarks():
     for row in json.loads((DATA / "flickr30k/dataset_flickr30k.json").read_text())["images"]:
-        assert (DATA / "flickr30k/flickr30k-images" / row["filename"]).exists()
+        assert (DATA / "flickr30k/flickr30k-images" / row["filename"]).exists() == (row["split"] == "test")
         assert len(row["sentences"]) == 5
     for record in json.loads((DATA / "mmvet/mm-vet.json").read_text()).values():
         assert (DATA / "mmvet/images" / record["imagename"]).exists()

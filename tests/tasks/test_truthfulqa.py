@@ -62,6 +62,7 @@ def write_native(folder: Path, rows: Any = ROWS, header: list[str] = HEADER, cho
 
 def hub_documents() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The same questions as the hub has them."""
+
     def cell(text: str) -> list[str]:
         return [a.strip() for a in text.split(";") if a.strip()]
 
