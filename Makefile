@@ -19,8 +19,9 @@ PYTEST := $(BIN)/python -m pytest -rs --durations=15
 .PHONY: demo install dev test test-slow lint types clean
 .DELETE_ON_ERROR:
 
+# One thread: on a model this small a second one costs more than it brings.
 demo: install
-	$(BIN)/mmeval run --model mini --tasks truthfulqa,pope,coco_caption
+	OMP_NUM_THREADS=1 $(BIN)/mmeval run --model mini --tasks truthfulqa,pope,coco_caption
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
