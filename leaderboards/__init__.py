@@ -1,0 +1,1 @@
+"""Leaderboards: the papers' published rows and what was measured here (data; `mmalign_eval.leaderboards`)."""
