@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "compare", "leaderboard", "report", "tuning", "miniature", "check", "conducts"),
     ("lmeval", "engine", "plan", "provenance", "results", "judges"),
     ("task", "models", "data", "store", "metrics", "stats", "tasks"),
-    ("registry", "requests", "images", "errors", "templates"),
+    ("registry", "requests", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
 PUBLIC = TOP
