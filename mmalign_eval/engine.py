@@ -199,7 +199,8 @@ class Engine:
         except Exception as error:
             left = [b for i, b in enumerate(batch) if i not in done]
             if len(batch) == 1:
-                yield batch[0], failure(f"{type(error).__name__}: {error}")
+                for item in left:  # none if the answer was given before it raised
+                    yield item, failure(f"{type(error).__name__}: {error}")
             else:  # one bad request must not take its neighbours with it
                 for item in left:
                     yield from self._try([item], pool)

@@ -139,7 +139,7 @@ def open_model(spec: str, options: Mapping[str, str]) -> ModelAdapter:
     load_model_entry_points()
     head, *inline = INLINE_OPTION.split(spec)
     kind, colon, target = head.partition(":")
-    if kind not in MODELS.names() and Path(head).exists():
+    if head and kind not in MODELS.names() and Path(head).exists():
         raise BadInput(f"unknown model kind in {spec!r} - did you mean hf:{head}?")
     factory = MODELS.get(kind)
     own = dict(item.split("=", 1) for item in inline)

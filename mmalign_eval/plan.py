@@ -135,9 +135,15 @@ def asked(task: Task, sample: Sample, seed: int) -> tuple[Request, ...]:
 
 
 def limited(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
-    """The first `limit` samples of each part."""
+    """The first `limit` samples of each part.
+
+    Raises:
+        BadInput: A limit that leaves nothing.
+    """
     if limit is None:
         return list(samples)
+    if limit < 1:
+        raise BadInput(f"--limit {limit}: expected 1 or more")
     kept, counts = [], dict[str, int]()
     for sample in samples:
         counts[sample.part] = counts.get(sample.part, 0) + 1

@@ -21,6 +21,7 @@ from .errors import BadInput, Damaged, MmevalError
 from .stats import Estimate
 
 SCHEMA = 1
+PARTS = ("task", "model", "data", "counts", "metrics", "samples")  # without them it is no result file
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
@@ -93,6 +94,9 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         raise BadInput(f"{file}: not a result file of mmeval")
     if result.get("schema") != SCHEMA:
         raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}")
+    missing = [part for part in PARTS if not isinstance(result.get(part), dict)]
+    if missing:
+        raise Damaged(f"{file}: damaged result file (no {missing[0]!r}); run the same command again to rewrite it")
     return result
 
 

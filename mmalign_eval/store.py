@@ -44,6 +44,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise BadInput(f"--store {self.path}: a folder; give a file in it, such as {self.path / 'store.sqlite'}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, MmevalError
+from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, MmevalError
 from . import run as run_verb
 from . import tasks as tasks_verb
 
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(argv: Sequence[str] | None) -> int:
     try:
         code: Any = app(args=list(argv) if argv is not None else None, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that went away can still be told from a failure
         return code if isinstance(code, int) else 0
     except MmevalError as error:
         print(f"mmeval: {error}", file=sys.stderr)
@@ -59,14 +61,23 @@ def _dispatch(argv: Sequence[str] | None) -> int:
         return EXIT_INTERRUPTED
     except typer.Exit as done:
         return int(done.exit_code)
-    except BrokenPipeError:  # the reader of our output went away (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # typer makes an exit code of it
+            return _reader_gone()
+        raise
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's usage errors
             error.show()
             return EXIT_BAD_INPUT
         raise
+
+
+def _reader_gone() -> int:
+    """The reader of our output went away (`| head`): not an error, and nothing more is written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return EXIT_OK
 
 
 def _terminate_like_interrupt() -> Any:

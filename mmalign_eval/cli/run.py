@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..evaluate import RunConfig
 
 Texts = list[str] | None
+LEAST = {"limit": 1, "few_shot": 0, "max_errors": 0}
 
 
 def run(
@@ -92,23 +93,24 @@ def read_config(path: str) -> dict[str, Any]:
         raise BadInput(f"--config {path}: no such file")
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise BadInput(f"--config {path}: expected keys and values")
     known = [f.name for f in fields(RunConfig)]
-    for key, value in found.items():
+    for key in found:
         if key not in known:
             hint = did_you_mean(str(key), known)
             raise BadInput(f"--config {path}: unknown key {key!r}{hint}; known: {', '.join(known)}")
-        found[key] = _typed(path, key, value)
-    return found
+    return {key: _typed(path, key, value) for key, value in found.items() if value is not None}
 
 
 def _typed(path: str, key: str, value: Any) -> Any:
     if key in ("limit", "seed", "few_shot", "max_errors"):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        if not isinstance(value, int) or isinstance(value, bool):
             raise BadInput(f"--config {path}: {key}: expected a whole number, found {value!r}")
+        if key in LEAST and value < LEAST[key]:
+            raise BadInput(f"--config {path}: {key}: expected {LEAST[key]} or more, found {value}")
         return value
     if key == "model_options":
         if not isinstance(value, dict):

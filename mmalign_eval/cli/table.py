@@ -21,19 +21,20 @@ def print_results(results: Sequence[Result], paths: Sequence[Path]) -> None:
     """Prints headline metrics with intervals, then where the files are."""
     # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
     console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH)
-    models = list(dict.fromkeys(r["model"]["name"] for r in results))
+    folder_names = [path.parent.name for path in paths]  # tells models of one name apart, as the files do
+    several = len(set(folder_names)) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (["model"] if len(models) > 1 else []) + ["task", "metric"]:
+    for column in (["model"] if several else []) + ["task", "metric"]:
         table.add_column(column)
     for column in ("value", "95% CI", "n"):
         table.add_column(column, justify="right")
     for column in ("protocol", "data"):
         table.add_column(column)
     few = False
-    for result in results:
+    for result, folder_name in zip(results, folder_names, strict=True):
         for name, metric in shown_metrics(result):
             few |= bool(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS)
-            row = ([result["model"]["name"]] if len(models) > 1 else []) + _cells(result, name, metric)
+            row = ([folder_name] if several else []) + _cells(result, name, metric)
             table.add_row(*(Text(cell) for cell in row))
     console.print(table)
     for line in _notes(results, few):

@@ -60,6 +60,8 @@ def parse(options: Options, local: bool) -> HfOptions:
         BadInput: Unknown key, a value that cannot be, or two options that exclude each other.
     """
     check_options("hf", options, NAMES)
+    if options.get("adapter") == "":
+        raise BadInput("-M adapter=: expected the folder of a PEFT adapter; leave it out to run without one")
     parsed = HfOptions(
         adapter=options.get("adapter", ""),
         backbone=parse_bool("backbone", options.get("backbone", "false")),
