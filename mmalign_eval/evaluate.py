@@ -16,7 +16,7 @@ from .engine import Engine, RunStats
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .models.base import ModelAdapter
 from .plan import PlanSize, TaskPlan, choose_protocols, open_task, plan_size, plan_task
-from .provenance import provenance
+from .provenance import earlier_runs, provenance
 from .registry import MODELS, TASKS, load_model_entry_points, source_file
 from .requests import Choose, Request, Response
 from .results import SCHEMA, Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
@@ -155,7 +155,8 @@ def _plans(
     for name in names:
         task = open_task(name, protocols.get(name, ""), _shots(config, name, names, protocols))
         if task.modality == "image" and not adapter.images:
-            raise BadInput(f"task {name} shows images, model {adapter.name} takes text only: choose text tasks for it")
+            cure = "choose text tasks for it (or leave out backbone=true, if that is why)"
+            raise BadInput(f"task {name} shows images, model {adapter.name} takes text only: {cure}")
         plans.append(plan_task(task, data, config.limit, config.seed))
     return plans
 
@@ -251,6 +252,7 @@ def _run_task(
     }
     result["signature"] = signature(result)
     stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol)
+    result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
     path = write_result(folder, stem, result, rows)
     return read_result(path), path
 

@@ -9,9 +9,12 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from .engine import RunStats
+from .errors import MmevalError
+from .results import Result, read_result
 
 PACKAGES = (
     "mmalign-eval", "torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "lm-eval",
@@ -42,6 +45,23 @@ def provenance(
         "run": {**asdict(stats), "score_seconds": score_seconds, "requests_per_second": rate},
         "command": _command(),
     }
+
+
+def earlier_runs(path: Path, result: Result) -> list[dict[str, Any]]:
+    """Cost of the runs whose answers this one reuses, oldest first, from the result file it replaces.
+
+    A rerun that finds everything answered asks nothing and takes no time; what the answers cost stays on record. A file
+    of another model or other prompts, or a damaged one, has nothing to do with these answers.
+    """
+    if not path.exists():
+        return []
+    try:
+        old = read_result(path)
+    except MmevalError:
+        return []
+    same = old["model"]["fingerprint"] == result["model"]["fingerprint"] and old["prompt_hash"] == result["prompt_hash"]
+    found = old["provenance"]
+    return [*found.get("earlier_runs", []), *([found["run"]] if found["run"]["asked"] else [])] if same else []
 
 
 def hardware() -> dict[str, Any]:

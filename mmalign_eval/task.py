@@ -93,7 +93,10 @@ class Task(ABC):
         self.protocol_name = protocol or self.default_protocol
         if self.protocol_name not in self.protocols:
             hint = did_you_mean(self.protocol_name, self.protocols)
-            raise BadInput(f"task {self.name} has no protocol {protocol!r}{hint}; it has {', '.join(self.protocols)}")
+            raise BadInput(
+                f"task {self.name} has no protocol {protocol!r}{hint}; it has {', '.join(self.protocols)} "
+                f"(--protocol TASK=NAME sets that of one task)"
+            )
         self.protocol = self.protocols[self.protocol_name]
         self.few_shot = few_shot
         if few_shot is not None and not self.takes_shots:

@@ -95,8 +95,12 @@ def test_the_same_command_again_asks_nothing_and_gives_the_same_files(toy: Toy) 
     toy.run()
     second = toy.result()
     assert toy.calls() == calls == 40
-    del first["provenance"], second["provenance"]
+    cost, later = first.pop("provenance"), second.pop("provenance")
     assert first == second
+    # what the answers cost stays on record, however often the command is repeated
+    assert later["earlier_runs"] == [cost["run"]]  # type: ignore[index]
+    toy.run()
+    assert toy.result()["provenance"]["earlier_runs"] == [cost["run"]]  # type: ignore[index]
 
 
 def test_limit_then_all_asks_only_the_rest(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:

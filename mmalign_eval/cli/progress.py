@@ -41,6 +41,8 @@ class ConsoleReporter(Reporter):
             saving = size.prompt_tokens / size.tree_tokens if size.tree_tokens else 1.0
             tokens = f"{size.prompt_tokens:,} prompt tokens, {size.tree_tokens:,} with shared prefixes"
             parts.append(f"{tokens} ({saving:.1f}x)")
+        elif self._dry_run:
+            parts.append("prompt tokens and shared prefixes unknown: this model's tokenizer is not here")
         if size.judge_calls or self._dry_run:
             parts.append(f"{size.judge_calls:,} judge calls")
         parts.append(f"{size.stored:,} answered before")

@@ -164,7 +164,8 @@ class DataChoice:
 
             return Source("mini", str(data_dir()))
         if not Path(place).is_dir():
-            raise BadInput(f"--data {place}: no such folder (give mini, hub, a folder, or TASK=DIR)")
+            problem = "a file, not a folder" if Path(place).exists() else "no such folder"
+            raise BadInput(f"--data {place}: {problem} (give mini, hub, a folder, or TASK=DIR)")
         return Source("dir", place)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import json
@@ -9,6 +10,7 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +124,8 @@ def open_checkpoint(target: str, revision: str = "") -> Checkpoint:
     Raises:
         BadInput: Not there, not a checkpoint, or a hub id that cannot be reached.
     """
+    if not target:
+        raise BadInput("hf: needs a checkpoint: hf:FOLDER, or hf:ID of the hub")
     folder = Path(target)
     if folder.is_dir():
         return Checkpoint(target, folder, "", _local_config(target, folder))
@@ -151,14 +155,32 @@ def _hub_checkpoint(target: str, revision: str) -> Checkpoint:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(target, revision=revision or "main")
+        with _quiet("huggingface_hub"):  # it tells of each of its retries
+            config = AutoConfig.from_pretrained(target, revision=revision or "main")
     except (OSError, ValueError, KeyError) as error:
         at = f" at revision {revision}" if revision else ""
+        if "connect" in str(error):
+            raise BadInput(
+                f"hf:{target}: no such folder, it is not in the hub's cache{at}, and the hub cannot be reached: "
+                f"give a checkpoint folder, or try again with network"
+            ) from error
         raise BadInput(f"hf:{target}: no such folder, and no such model{at} on the hub or in its cache") from error
     file = try_to_load_from_cache(target, "config.json", revision=revision or "main")
     if not isinstance(file, str):
         raise BadInput(f"hf:{target}: the hub's cache lost its config.json; try again")
     return Checkpoint(target, Path(file).parent, Path(file).parent.name, config)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Only errors of a library's log."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def one_line(error: BaseException) -> str:
