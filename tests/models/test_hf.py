@@ -99,7 +99,9 @@ def test_device_map() -> None:
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 
-def test_targets_that_are_no_checkpoint(tmp_path: Path) -> None:
+def test_targets_that_are_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     for target in (str(tmp_path / "none"), "./none", "a/b/c", "../x"):
         with pytest.raises(BadInput, match="no such folder"):
             open_model(target, {})
