@@ -15,7 +15,7 @@ from mmalign_eval.store import Store
 
 from .toy import make_toy
 
-SAMPLES, BATCH, DELAY = 240, 4, 0.004
+SAMPLES, BATCH, DELAY = 480, 4, 0.004
 
 KILL_IN_COMMIT = """
 import os, signal, mmalign_eval.store as store
