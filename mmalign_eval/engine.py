@@ -62,33 +62,29 @@ class _Item:
     length: int
 
 
+def request_keys(adapter: ModelAdapter, requests: Sequence[Request]) -> list[str]:
+    """Store keys of requests to an adapter, in order.
+
+    Raises:
+        BadInput: An image is missing, or the adapter refuses a request.
+    """
+    fingerprint, keys = adapter.fingerprint(), []
+    for request in requests:
+        try:
+            keys.append(request_key(fingerprint, request))
+            adapter.check(request)
+        except (ImageError, Refused) as error:
+            raise BadInput(str(error)) from error
+    return keys
+
+
 class Engine:
     """Drives one adapter over one store; weights are loaded on the first request that is not stored."""
 
     def __init__(self, adapter: ModelAdapter, store: Store) -> None:
         self.adapter, self.store = adapter, store
-        self.fingerprint = adapter.fingerprint()
         self._limits = _Limits(adapter.batch_rows, adapter.batch_tokens)
         self._loaded = False
-
-    def keys(self, requests: Sequence[Request]) -> list[str]:
-        """Store keys, in order.
-
-        Raises:
-            BadInput: An image is missing, or the adapter refuses a request.
-        """
-        keys = []
-        for request in requests:
-            try:
-                keys.append(request_key(self.fingerprint, request))
-                self.adapter.check(request)
-            except (ImageError, Refused) as error:
-                raise BadInput(str(error)) from error
-        return keys
-
-    def stored(self, keys: Sequence[str]) -> dict[str, Response]:
-        """Answers that need not be asked for."""
-        return self.store.get_many(list(dict.fromkeys(keys)))
 
     def run(
         self, requests: Sequence[Request], keys: Sequence[str] | None = None, advance: Advance = lambda ok, bad: None
@@ -97,18 +93,18 @@ class Engine:
 
         Args:
             requests: In any order, duplicates allowed.
-            keys: Their keys, if `self.keys(requests)` was computed before.
+            keys: Their `request_keys`, if computed before.
             advance: Called with (answers, errors) as they come, stored ones first.
 
         Returns:
             Responses in the order of `requests`, and what it cost.
         """
-        keys = keys or self.keys(requests)
+        keys = keys or request_keys(self.adapter, requests)
         unique = dict(zip(keys, requests, strict=True))
         counts: dict[str, int] = {}
         for key in keys:
             counts[key] = counts.get(key, 0) + 1
-        answers = self.stored(keys)
+        answers = self.store.get_many(list(dict.fromkeys(keys)))
         stats = RunStats(len(requests), len(unique), len(answers))
         advance(sum(counts[key] for key in answers), 0)
         pending = [_Item(k, r, self.adapter.length(r)) for k, r in unique.items() if k not in answers]

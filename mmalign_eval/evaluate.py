@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .data.source import DataChoice
-from .engine import Engine, RunStats
+from .engine import Engine, request_keys
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .models.base import ModelAdapter
 from .plan import PlanSize, TaskPlan, choose_protocols, open_task, plan_size, plan_task
@@ -191,14 +191,18 @@ def _dry_run(
     for adapter in adapters:
         for one, plans in _grouped(adapter, _plans(config, adapter, names, protocols, data)):
             reporter.model(one)
-            stored = 0
-            for plan in plans:
-                if store:
-                    stored += len(Engine(one, store).stored(Engine(one, store).keys(plan.flat)))
-            reporter.plan(one, plan_size(plans, one, stored))
+            reporter.plan(one, plan_size(plans, one, _answered_before(one, plans, store)))
     if store:
         store.close()
     return RunOutcome([], [], 0)
+
+
+def _answered_before(adapter: ModelAdapter, plans: Sequence[TaskPlan], store: Store | None) -> int:
+    """Gives the plans their keys (refusing what cannot be asked) and counts the requests that the store answers."""
+    for plan in plans:
+        plan.keys = request_keys(adapter, plan.flat)
+    keys = list(dict.fromkeys(key for plan in plans for key in plan.keys))
+    return len(store.get_many(keys)) if store else 0
 
 
 def _run_model(
@@ -218,10 +222,7 @@ def _run_model(
     for one, group in _grouped(adapter, plans):
         engine = Engine(one, store)
         reporter.model(one)
-        for plan in group:
-            plan.keys = engine.keys(plan.flat)
-        stored = len(engine.stored([key for plan in group for key in plan.keys]))
-        reporter.plan(one, plan_size(group, one, stored))
+        reporter.plan(one, plan_size(group, one, _answered_before(one, group, store)))
         try:
             for plan in group:
                 result, path = _run_task(config, reporter, one, engine, plan, folder)
@@ -392,6 +393,3 @@ def _locked(out: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-__all__ = ["Reporter", "RunConfig", "RunOutcome", "RunStats", "evaluate", "open_model"]

@@ -210,6 +210,7 @@ class TestBadInput:
             (["-M", "bacth_rows=3"], r"did you mean 'batch_rows'"),
             (["-M", "batch_rows=none"], r"whole number"),
             (["-M", "batch_rows"], r"KEY=VALUE"),
+            (["-M", "delay=soon"], r"expected seconds"),
             (["--data", "toi=x"], r"'toi' is not selected - did you mean 'toy'"),
             (["--data", "another"], r"one default"),
             (["--include", "gone.py"], r"no such file"),

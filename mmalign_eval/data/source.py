@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..errors import BadInput
-from ..requests import ImageRef
 from ..task import Sample
 from .files import Folder
 
@@ -167,8 +166,3 @@ class DataChoice:
             problem = "a file, not a folder" if Path(place).exists() else "no such folder"
             raise BadInput(f"--data {place}: {problem} (give mini, hub, a folder, or TASK=DIR)")
         return Source("dir", place)
-
-
-def with_image(row: dict[str, Any], column: str, ref: ImageRef) -> dict[str, Any]:
-    """The row with its image replaced by a reference."""
-    return {**row, column: ref}

@@ -98,11 +98,18 @@ def open_model(target: str, options: Options) -> ModelAdapter:
         version=hashlib.sha256(content.encode()).hexdigest(),
         images=parse_bool("images", options.get("images", "true")),
         batch_rows=parse_int("batch_rows", options.get("batch_rows", "64")),
-        delay=float(options.get("delay", "0")),
+        delay=_seconds(options.get("delay", "0")),
         log=Path(options["log"]) if "log" in options else None,
     )
     model.oom_above = next((int(rule["oom"]) for rule in rules if "oom" in rule), 0)
     return model
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadInput(f"-M delay={text}: expected seconds") from error
 
 
 def _checked_rules(rules: Any, target: str) -> list[dict[str, Any]]:
@@ -112,6 +119,13 @@ def _checked_rules(rules: Any, target: str) -> list[dict[str, Any]]:
         unknown = set(rule) - RULE_KEYS
         if unknown:
             raise BadInput(f"scripted:{target}: rule {number} has unknown key {sorted(unknown)[0]!r}")
+        try:
+            re.compile(rule.get("match", ""))
+        except (re.error, TypeError) as error:
+            raise BadInput(f"scripted:{target}: rule {number}: match is no regular expression ({error})") from error
+        for key in ("oom", "choose"):
+            if not isinstance(rule.get(key, 0), int):
+                raise BadInput(f"scripted:{target}: rule {number}: {key}: expected a whole number")
     return rules
 
 

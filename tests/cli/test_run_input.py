@@ -115,3 +115,15 @@ def test_models_of_one_name_are_told_apart_in_the_table(
     named = {row[0] for row in rows if len(row) > 1 and row[1] == "toy"}
     assert len(named) == 2
     assert all(name.startswith("script") for name in named)
+
+
+def test_a_dry_run_finds_what_a_run_would_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate_registry(monkeypatch)
+    plugin, data = make_toy(tmp_path)
+    arguments = ["run", "--model", "openai:none", "-M", "base_url=http://127.0.0.1:9", "-M", "api=completions"]
+    arguments += ["--include", str(plugin), "--tasks", "toy", "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--dry-run"]) == 2
+    assert "image" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

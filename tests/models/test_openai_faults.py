@@ -183,8 +183,9 @@ def test_an_interrupt_ends_promptly_and_starts_nothing_more(make_openai: Make) -
     next(results)
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
-    time.sleep(0.15)
-    assert len(server.seen) < 25  # of 50: two at a time would go on to the end
+    begun = len(server.seen)
+    time.sleep(0.3)
+    assert len(server.seen) <= begun + 2  # of 50: at most what the two threads had in hand
 
 
 def test_waiting_for_the_next_try_ends_with_the_run(make_openai: Make) -> None:
