@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
-    from .evaluate import open_model as load_model
+    from .models.opening import open_model as load_model
     from .requests import Choose, Generate, GenParams, ImageRef, Prompt, Response
     from .results import read_result, read_samples
     from .task import ImageTask, Protocol, Sample, Task, task
@@ -32,7 +32,7 @@ _WHERE = {
     "Sample": "task",
     "Task": "task",
     "evaluate": "evaluate",
-    "load_model": "evaluate:open_model",
+    "load_model": "models.opening:open_model",
     "read_result": "results",
     "read_samples": "results",
     "task": "task",

@@ -19,11 +19,12 @@ from .conducts import CONDUCTS, EMPTY, FAILING, HALF_RIGHT, REFUSING, RIGHT, Con
 from .data.source import DataChoice
 from .engine import Engine
 from .errors import MmevalError, PluginError, located
-from .evaluate import aggregate, score
+from .judges.base import OfflineJudge
 from .metrics.base import Metric
 from .plan import TaskPlan, asked, open_task, plan_task
 from .registry import source_file
 from .requests import Choose, Request, Response
+from .scoring import aggregate, judged, score
 from .stats import Estimate, estimates
 from .store import Store, request_key
 from .task import LmEvalTask, Record, Sample, Task
@@ -229,6 +230,7 @@ def _outcome(plan: TaskPlan, conduct: Conduct, right: Right, store: Store) -> _O
     responses, _ = engine.run(plan.flat)
     try:
         rows = score(plan, responses)
+        judged(plan.task, rows, OfflineJudge())
         records = [row["record"] for row in rows if row["record"] is not None]
         return _Outcome(rows, copy.deepcopy(records), records, _values(plan.task, records))
     except Exception as error:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .data.source import DataChoice
 from .engine import Engine, request_keys
-from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
+from .errors import BadInput, MmevalError, did_you_mean
+from .judges.base import Judge
+from .judges.opening import open_judge
 from .models.base import ModelAdapter
-from .plan import PlanSize, TaskPlan, choose_protocols, open_task, plan_size, plan_task
+from .models.opening import open_model
+from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, plan_size, plan_task
 from .provenance import earlier_runs, provenance
-from .registry import MODELS, TASKS, load_model_entry_points, source_file
-from .requests import Choose, Request, Response
-from .results import SCHEMA, Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
-from .stats import Estimate, estimates
+from .registry import TASKS
+from .requests import Choose
+from .results import Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
+from .scoring import aggregate, described, judged, score
 from .store import Store
-from .task import Record, Sample, Task
-
-INLINE_OPTION = re.compile(r",(?=[a-z_]+=)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,9 @@ class RunConfig:
         store: The response store; empty: `<out>/store.sqlite`.
         max_errors: Sample errors above which the exit code is 4.
         include: Task plugin files.
+        judge: Who judges in tasks that have a role for it: a model spec, `rule` or empty for the offline stand-in.
+        judge_runs: Verdicts on each answer.
+        judge_budget: Most that judging may cost: dollars (`5`), calls (`500calls`) or both, comma-separated.
     """
 
     models: tuple[str, ...]
@@ -58,6 +59,9 @@ class RunConfig:
     store: str = ""
     max_errors: int = 0
     include: tuple[str, ...] = ()
+    judge: str = ""
+    judge_runs: int = 1
+    judge_budget: str = ""
 
 
 class Reporter:
@@ -112,89 +116,125 @@ def evaluate(config: RunConfig, reporter: Reporter | None = None, *, dry_run: bo
     protocols = choose_protocols(config.protocol, names)
     specs = list(dict.fromkeys(config.models))
     data = DataChoice.parse(config.data, only_mini=all(spec.split(":")[0].split(",")[0] == "mini" for spec in specs))
-    unknown = [t for t in data.tasks if t not in names]
+    unknown = [t for t in data.tasks if t not in [*names, *map(base_name, names)]]
     if unknown:
         raise BadInput(f"--data {unknown[0]}=: task {unknown[0]!r} is not selected{did_you_mean(unknown[0], names)}")
     adapters = [open_model(spec, config.model_options) for spec in specs]
+    run = _Run(config, reporter, names, protocols, data)
     if dry_run:
-        return _dry_run(config, reporter, adapters, names, protocols, data)
-    out = Path(config.out)
-    with _locked(out):
-        store = Store(config.store or out / "store.sqlite")
-        try:
-            outcome = RunOutcome([], [], 0)
-            for adapter in adapters:
-                outcome = _run_model(config, reporter, adapter, names, protocols, data, store, outcome)
-            return outcome
-        finally:
+        run.dry(adapters)
+        return RunOutcome([], [], 0)
+    return run.real(adapters)
+
+
+@dataclass
+class _Run:
+    """One run: what was asked for, opened and chosen."""
+
+    config: RunConfig
+    reporter: Reporter
+    names: list[str]
+    protocols: Mapping[str, str]
+    data: DataChoice
+
+    def dry(self, adapters: Sequence[ModelAdapter]) -> None:
+        """Reports plans only."""
+        path = Path(self.config.store or Path(self.config.out) / "store.sqlite")
+        store = Store(path) if path.exists() else None
+        for adapter in adapters:
+            for one, plans in _grouped(adapter, self.plans(adapter)):
+                self.reporter.model(one)
+                self.reporter.plan(one, plan_size(plans, one, _answered_before(one, plans, store)))
+        if store:
             store.close()
 
+    def real(self, adapters: Sequence[ModelAdapter]) -> RunOutcome:
+        """Answers and scores everything."""
+        out = Path(self.config.out)
+        with _locked(out):
+            store = Store(self.config.store or out / "store.sqlite")
+            try:
+                judge = open_judge(self.config, store)
+                outcome = RunOutcome([], [], 0)
+                for adapter in adapters:
+                    outcome = self.model(adapter, store, judge, outcome)
+                judge.close()
+                return outcome
+            finally:
+                store.close()
 
-def open_model(spec: str, options: Mapping[str, str]) -> ModelAdapter:
-    """Opens an adapter from `KIND:TARGET[,key=value...]`; options in the spec win over `options`.
+    def plans(self, adapter: ModelAdapter) -> list[TaskPlan]:
+        """Plans of all tasks for one model."""
+        plans = []
+        for name in self.names:
+            task = open_task(name, self.protocols.get(name, ""), self._shots(name))
+            if task.modality == "image" and not adapter.images:
+                cure = "choose text tasks for it (or leave out backbone=true, if that is why)"
+                raise BadInput(f"task {name} shows images, model {adapter.name} takes text only: {cure}")
+            plans.append(plan_task(task, self.data, self.config.limit, self.config.seed))
+        return plans
 
-    Raises:
-        BadInput: Unknown kind or option, or a target that is not there.
-    """
-    load_model_entry_points()
-    head, *inline = INLINE_OPTION.split(spec)
-    kind, colon, target = head.partition(":")
-    if head and kind not in MODELS.names() and Path(head).exists():
-        raise BadInput(f"unknown model kind in {spec!r} - did you mean hf:{head}?")
-    factory = MODELS.get(kind)
-    own = dict(item.split("=", 1) for item in inline)
-    adapter: ModelAdapter = factory(target if colon else "", {**options, **own})
-    return adapter
+    def _shots(self, name: str) -> int | None:
+        """`--few-shot` goes to the tasks that take shots; if none of those selected does, it is refused by the task."""
+        if self.config.few_shot is None:
+            return None
+        takes = [n for n in self.names if open_task(n, self.protocols.get(n, "")).takes_shots]
+        return self.config.few_shot if name in takes or not takes else None
 
+    def model(self, adapter: ModelAdapter, store: Store, judge: Judge, outcome: RunOutcome) -> RunOutcome:
+        """All tasks on one model, added to the outcome."""
+        plans = self.plans(adapter)
+        folder = _model_folder(Path(self.config.out), adapter)
+        done: dict[str, tuple[Result, Path]] = {}
+        errors = outcome.errors
+        for one, group in _grouped(adapter, plans):
+            engine = Engine(one, store)
+            self.reporter.model(one)
+            self.reporter.plan(one, plan_size(group, one, _answered_before(one, group, store)))
+            try:
+                for plan in group:
+                    result, path = self.task(one, engine, plan, judge, folder)
+                    errors += result["counts"]["n_error"] + result["counts"]["n_refused"]
+                    done[plan.task.name] = result, path
+                    self.reporter.result(result, path)
+            finally:
+                one.close()
+        ordered = [done[name] for name in self.names]
+        results = [*outcome.results, *(result for result, _ in ordered)]
+        return RunOutcome(results, [*outcome.paths, *(path for _, path in ordered)], errors)
 
-def _plans(
-    config: RunConfig, adapter: ModelAdapter, names: Sequence[str], protocols: Mapping[str, str], data: DataChoice
-) -> list[TaskPlan]:
-    """Plans of all tasks for one model; text tasks first, so that a backbone is gone before the whole model comes."""
-    plans = []
-    for name in names:
-        task = open_task(name, protocols.get(name, ""), _shots(config, name, names, protocols))
-        if task.modality == "image" and not adapter.images:
-            cure = "choose text tasks for it (or leave out backbone=true, if that is why)"
-            raise BadInput(f"task {name} shows images, model {adapter.name} takes text only: {cure}")
-        plans.append(plan_task(task, data, config.limit, config.seed))
-    return plans
-
-
-def _shots(config: RunConfig, name: str, names: Sequence[str], protocols: Mapping[str, str]) -> int | None:
-    """`--few-shot` goes to the tasks that take shots; if none of those selected does, it is refused by the task."""
-    if config.few_shot is None:
-        return None
-    takes = [n for n in names if open_task(n, protocols.get(n, "")).takes_shots]
-    return config.few_shot if name in takes or not takes else None
+    def task(
+        self, adapter: ModelAdapter, engine: Engine, plan: TaskPlan, judge: Judge, folder: Path
+    ) -> tuple[Result, Path]:
+        """One task on one model, to its result file."""
+        started = time.time()
+        flat = plan.flat
+        responses, stats = engine.run(flat, plan.keys, self.reporter.task(plan.task.name, len(flat)))
+        begin = time.perf_counter()
+        rows = score(plan, responses)
+        judged(plan.task, rows, judge)
+        found = aggregate(plan.task, [row["record"] for row in rows if row["record"] is not None])
+        result = {
+            **described(plan.task, rows, judge=judge.describe() if plan.task.judge else None),
+            **_asked(self.config, adapter, plan),
+            "metrics": metrics_json(found),
+            "provenance": provenance(self.config.seed, started, stats, time.perf_counter() - begin, adapter.describe()),
+        }
+        result["signature"] = signature(result)
+        stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol)
+        result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
+        path = write_result(folder, stem, result, rows)
+        return read_result(path), path
 
 
 def _grouped(adapter: ModelAdapter, plans: Sequence[TaskPlan]) -> Iterator[tuple[ModelAdapter, list[TaskPlan]]]:
+    """Text tasks first, so that a backbone is gone before the whole model comes."""
     text = [plan for plan in plans if plan.task.modality == "text"]
     image = [plan for plan in plans if plan.task.modality == "image"]
     if text:
         yield adapter.for_text(), text
     if image:
         yield adapter, image
-
-
-def _dry_run(
-    config: RunConfig,
-    reporter: Reporter,
-    adapters: Sequence[ModelAdapter],
-    names: Sequence[str],
-    protocols: Mapping[str, str],
-    data: DataChoice,
-) -> RunOutcome:
-    path = Path(config.store or Path(config.out) / "store.sqlite")
-    store = Store(path) if path.exists() else None
-    for adapter in adapters:
-        for one, plans in _grouped(adapter, _plans(config, adapter, names, protocols, data)):
-            reporter.model(one)
-            reporter.plan(one, plan_size(plans, one, _answered_before(one, plans, store)))
-    if store:
-        store.close()
-    return RunOutcome([], [], 0)
 
 
 def _answered_before(adapter: ModelAdapter, plans: Sequence[TaskPlan], store: Store | None) -> int:
@@ -205,156 +245,15 @@ def _answered_before(adapter: ModelAdapter, plans: Sequence[TaskPlan], store: St
     return len(store.get_many(keys)) if store else 0
 
 
-def _run_model(
-    config: RunConfig,
-    reporter: Reporter,
-    adapter: ModelAdapter,
-    names: Sequence[str],
-    protocols: Mapping[str, str],
-    data: DataChoice,
-    store: Store,
-    outcome: RunOutcome,
-) -> RunOutcome:
-    plans = _plans(config, adapter, names, protocols, data)
-    folder = _model_folder(Path(config.out), adapter)
-    done: dict[str, tuple[Result, Path]] = {}
-    errors = outcome.errors
-    for one, group in _grouped(adapter, plans):
-        engine = Engine(one, store)
-        reporter.model(one)
-        reporter.plan(one, plan_size(group, one, _answered_before(one, group, store)))
-        try:
-            for plan in group:
-                result, path = _run_task(config, reporter, one, engine, plan, folder)
-                errors += result["counts"]["n_error"] + result["counts"]["n_refused"]
-                done[plan.task.name] = result, path
-                reporter.result(result, path)
-        finally:
-            one.close()
-    ordered = [done[name] for name in names]
-    return RunOutcome([*outcome.results, *(r for r, _ in ordered)], [*outcome.paths, *(p for _, p in ordered)], errors)
-
-
-def _run_task(
-    config: RunConfig, reporter: Reporter, adapter: ModelAdapter, engine: Engine, plan: TaskPlan, folder: Path
-) -> tuple[Result, Path]:
-    started = time.time()
-    flat = plan.flat
-    advance = reporter.task(plan.task.name, len(flat))
-    responses, stats = engine.run(flat, plan.keys, advance)
-    begin = time.perf_counter()
-    rows = score(plan, responses)
-    records = [row["record"] for row in rows if row["record"] is not None]
-    found = aggregate(plan.task, records)
-    result = {
-        **_describe(config, adapter, plan, rows),
-        "metrics": metrics_json(found),
-        "provenance": provenance(config.seed, started, stats, time.perf_counter() - begin, adapter.describe()),
-    }
-    result["signature"] = signature(result)
-    stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol)
-    result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
-    path = write_result(folder, stem, result, rows)
-    return read_result(path), path
-
-
-def score(plan: TaskPlan, responses: Sequence[Response]) -> list[dict[str, Any]]:
-    """One row a sample: what was asked, what came back, and the record if it could be scored.
-
-    Raises:
-        PluginError: The task's code fails on an answer (with its cause and line).
-    """
-    rows, at = [], 0
-    for sample, requests in zip(plan.samples, plan.requests, strict=True):
-        answers = responses[at : at + len(requests)]
-        at += len(requests)
-        rows.append(_row(plan, sample, requests, answers))
-    return rows
-
-
-def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
-    """Metrics of scored records; corpus-level fields are added to the records.
-
-    Raises:
-        PluginError: The task's code fails (with its cause and line).
-    """
-    try:
-        if records:
-            task.finish(records)
-        return estimates(task.metrics(), records)
-    except MmevalError:
-        raise
-    except Exception as error:
-        cause = located(error, source_file(type(task)))
-        raise PluginError(f"task {task.name} cannot aggregate: {cause} (the answers are kept in the store)") from error
-
-
-def _row(plan: TaskPlan, sample: Sample, requests: Sequence[Request], answers: Sequence[Response]) -> dict[str, Any]:
-    failed = next((a for a in answers if not a.answered), None)
-    truncated = any(a.status == "truncated" for a in answers)
-    record: Record | None = None
-    if failed is None:
-        try:
-            record = plan.task.record(sample, answers)
-        except MmevalError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"task {plan.task.name} cannot score sample {sample.id}: "
-                f"{located(error, source_file(type(plan.task)))} (the answers are kept in the store)"
-            ) from error
-        record.setdefault("id", sample.id)
-        record.setdefault("cluster", sample.cluster or sample.id)
-    return {
-        "id": sample.id,
-        "part": sample.part,
-        "cluster": sample.cluster or sample.id,
-        "status": failed.status if failed else "truncated" if truncated else "ok",
-        "error": failed.error if failed else "",
-        "prompts": [request.prompt.text for request in requests],
-        "answers": [_answer(q, a) for q, a in zip(requests, answers, strict=True)],
-        "record": record,
-    }
-
-
-def _answer(request: Request, response: Response) -> dict[str, Any]:
-    if isinstance(request, Choose):
-        return {"options": request.options, "logprobs": response.logprobs}
-    return {"text": response.text, "finish": response.finish, "new_tokens": response.new_tokens}
-
-
-def _describe(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan, rows: Sequence[dict[str, Any]]) -> Result:
-    task, statuses = plan.task, [row["status"] for row in rows]
-    first = plan.flat[0]
+def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
+    """The part of a result file that tells of model, data and prompts."""
     params = next((r.params for r in plan.flat if not isinstance(r, Choose)), None)
     return {
-        "kind": "mmeval-result",
-        "schema": SCHEMA,
-        "task": {
-            "name": task.name,
-            "version": task.version,
-            "protocol": task.protocol_name,
-            "default_protocol": task.default_protocol,
-            "modality": task.modality,
-            "shots": task.shots,
-            "headline": list(task.headline),
-            "sources": list(task.sources),
-            "note": task.protocol.note,
-            "extra": dict(task.signature_extra()),
-        },
         "model": {"name": adapter.name, "fingerprint": adapter.fingerprint(), "identity": adapter.identity()},
         "data": {"source": str(plan.source), "hash": plan.data_hash(), "limit": config.limit},
-        "counts": {
-            "n": len(rows),
-            "n_ok": statuses.count("ok"),
-            "n_truncated": statuses.count("truncated"),
-            "n_error": statuses.count("error"),
-            "n_refused": statuses.count("refused"),
-        },
-        "errors": list(dict.fromkeys(f"{row['id']}: {row['error']}" for row in rows if row["error"]))[:5],
         "seed": config.seed,
         "params": adapter.effective(params) if params else {},
-        "prompt": adapter.render(first),
+        "prompt": adapter.render(plan.flat[0]),
         "prompt_hash": digest_json([request.canonical for request in plan.flat]),
     }
 

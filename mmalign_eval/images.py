@@ -66,7 +66,8 @@ def open_image(ref: ImageRef) -> Image:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
     for name in ref.transforms:
-        image = _transform(name)(image)
+        head, *arguments = name.split(":")
+        image = _transform(head)(image, *arguments)
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -66,7 +67,7 @@ class PlanSize:
 
 
 def open_task(name: str, protocol: str = "", few_shot: int | None = None) -> Task:
-    """A task by name, or `lm_eval:NAME`.
+    """A task by name, `lm_eval:NAME`, or a task made of another: `blank(NAME)`.
 
     Raises:
         BadInput: Unknown task or protocol, shots for a task without.
@@ -75,7 +76,17 @@ def open_task(name: str, protocol: str = "", few_shot: int | None = None) -> Tas
         from .lmeval import open_lm_eval
 
         return open_lm_eval(name.partition(":")[2], few_shot)
+    if name.endswith(")"):
+        from .derive import derived
+
+        return derived(name)(protocol, few_shot)
     return TASKS.get(name)(protocol, few_shot)
+
+
+def base_name(name: str) -> str:
+    """The task that a task is made of (`blank(shuffle(NAME))`: `NAME`), or itself; data belong to it."""
+    inner = re.search(r"\(([^(),]+)[,)]", name)
+    return inner[1].strip() if inner and name.endswith(")") else name
 
 
 def choose_protocols(values: Iterable[str], tasks: Sequence[str]) -> dict[str, str]:
@@ -96,7 +107,7 @@ def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> Tas
         BadInput: Data missing or in another layout.
         PluginError: The task's own code fails.
     """
-    source = data.source(task.name)
+    source = data.source(base_name(task.name))
     if isinstance(task, LmEvalTask):
         from .lmeval import bind
 

@@ -180,7 +180,7 @@ class TaskRegistry:
                 matches = fnmatch.filter(self.names(), pattern)
                 if not matches:
                     raise BadInput(f"no task matches {pattern!r}; `mmeval tasks list` shows all{self._broken()}")
-            elif pattern.startswith("lm_eval:"):
+            elif pattern.startswith("lm_eval:") or pattern.endswith(")"):  # `blank(NAME)`: made when it is opened
                 matches = [pattern]
             else:
                 matches = [self.get(pattern).name]

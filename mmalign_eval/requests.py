@@ -27,7 +27,7 @@ class ImageRef:
         path: An image file, or an Arrow file when `row` is set.
         row: Row of the Arrow file that holds the encoded image, or -1.
         column: Column of that row.
-        transforms: Names of transforms applied after decoding, in order (`data/transforms.py`).
+        transforms: Transforms applied after decoding, in order: `name` or `name:argument:...` (`data/transforms.py`).
     """
 
     path: str
@@ -81,6 +81,7 @@ class Prompt:
         system: System prompt, or None for the template's own.
         demos: Earlier (user, assistant) turns, text only.
         template: `model`, `raw`, or a name in `templates.py`.
+        special_tokens: Whether the tokenizer adds its special tokens (LLaMA's BOS); None: its own habit.
     """
 
     text: str
@@ -88,6 +89,7 @@ class Prompt:
     system: str | None = None
     demos: tuple[tuple[str, str], ...] = ()
     template: str = MODEL_TEMPLATE
+    special_tokens: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def _canonical(kind: str, prompt: Prompt, extra: dict[str, Any]) -> str:
         "demos": prompt.demos,
         "template": prompt.template,
         "images": [image.transforms for image in prompt.images],
+        **({} if prompt.special_tokens is None else {"special_tokens": prompt.special_tokens}),
         **extra,
     }
     return _CANONICAL.encode(data)

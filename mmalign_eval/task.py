@@ -20,6 +20,7 @@ from .requests import MODEL_TEMPLATE, Generate, GenParams, ImageRef, Prompt, Req
 if TYPE_CHECKING:
     from .data.source import Source, TaskData
     from .metrics.base import Metric
+    from .roles import AnswerFiles, JudgeRole, Submission
 
 Record = dict[str, Any]
 Modality = Literal["text", "image"]
@@ -83,6 +84,9 @@ class Task(ABC):
     groups: ClassVar[tuple[str, ...]] = ()
     sources: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[tuple[str, ...]] = ()  # metrics that the end table shows; empty: all
+    submission: ClassVar[str] = ""  # the format that `mmeval score` reads, in a line; empty: none
+    judge: ClassVar[JudgeRole | None] = None
+    judged_by: str = ""  # who gave the verdicts: a stand-in's name or a model's; set before `finish` and `metrics`
 
     def __init__(self, protocol: str = "", few_shot: int | None = None) -> None:
         """Chooses a protocol by name.
@@ -99,6 +103,7 @@ class Task(ABC):
             )
         self.protocol = self.protocols[self.protocol_name]
         self.few_shot = few_shot
+        self.judged_by = self.judge.stand_in if self.judge else ""
         if few_shot is not None and not self.takes_shots:
             raise BadInput(f"--few-shot {few_shot}: task {self.name} ({self.protocol_name}) takes no shots")
 
@@ -133,6 +138,14 @@ class Task(ABC):
 
     def finish(self, records: Sequence[Record]) -> None:  # noqa: B027 - most tasks score sample by sample
         """Corpus-level work before aggregation (tokenising all captions at once); adds fields to the records."""
+
+    def submitted(self, files: AnswerFiles, source: Source) -> Submission:
+        """Reads answers that were made elsewhere, in the benchmark's own submission format.
+
+        Raises:
+            BadInput: The task reads no submissions, or the files are not in its format.
+        """
+        raise BadInput(f"task {self.name} reads no answer files; it can score runs of mmeval only")
 
     @abstractmethod
     def right_answer(self, sample: Sample) -> Sequence[Response]:
@@ -249,6 +262,14 @@ class LmEvalTask(Task):
     def part_shots(self) -> int | None:
         """Demonstrations for every part; None: as many as each part's task file says."""
         return self.shots
+
+    def own_binding(self, source: Source | None) -> LmEvalBinding | None:
+        """What stands in for lm-eval under the protocol in effect, made for a source; None: lm-eval's own code.
+
+        Profiles that lm-eval's current definitions do not have (an older harness, the benchmark's own script) are the
+        task's own code behind the same interface.
+        """
+        return None
 
     def downloads(self, source: Source) -> bool:
         """Whether lm-eval fetches the documents of this source itself, instead of the task's `TaskData`."""

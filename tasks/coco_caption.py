@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
+from mmalign_eval.tasks._profiles import caption_demos, demo_pool, sight_beyond_text, without_quotes
 
 from mmalign_eval.data.coco import Captioned, coco_id, only, read_annotations, read_flat, read_karpathy
 from mmalign_eval.data.files import Folder
@@ -15,16 +14,11 @@ from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics import captions
 from mmalign_eval.metrics.base import Metric, Record
 from mmalign_eval.metrics.java import find_java
-from mmalign_eval.requests import GenParams, ImageRef, Response, greedy
+from mmalign_eval.requests import ImageRef, Response, greedy
 from mmalign_eval.task import ImageTask, Protocol, Sample, task
 
 DESCRIBE = "Please provide a description of the picture."
 ONE_SENTENCE = "Provide a one-sentence caption for the provided image."
-
-
-def without_quotes(text: str) -> str:
-    """The paper's post-processing: double quotes are deleted."""
-    return text.replace('"', "").strip()
 
 
 PROTOCOLS = {
@@ -34,14 +28,10 @@ PROTOCOLS = {
         source="scorer: tylin/coco-caption, as packaged by pycocoevalcap",
         note="the benchmark has no prompt of its own; this is the community's for COCO 2014 and 2017",
     ),
-    "paper": Protocol(
-        ask=DESCRIBE,
-        params=GenParams(temperature=0.2, top_k=50, max_new_tokens=10, min_new_tokens=1, stop=("###",)),
-        parse=without_quotes,
-        template="vicuna_v0",
+    "paper": sight_beyond_text(
+        DESCRIBE,
+        without_quotes,
         shots=3,
-        image=("center_crop",),
-        source="Sight Beyond Text (Tu et al., 2023), section 3.3 and its llava/eval/mmoverall",
         note="at most 10 tokens, three demonstrations without their images; the paper prints CIDEr x100",
     ),
     "lmms": Protocol(
@@ -150,9 +140,7 @@ class CocoCaption(ImageTask):
 
     def demos(self, sample: Sample) -> tuple[tuple[str, str], ...]:
         """Captions of random training images as earlier answers, drawn anew for each image from its id."""
-        rng = random.Random(f"coco_caption|{sample.id}")
-        drawn = rng.sample(self.pool, self.shots) if self.shots else []
-        return tuple((self.protocol.ask, without_quotes(rng.choice(captions))) for captions in drawn)
+        return caption_demos(self.pool, self.shots, f"coco_caption|{sample.id}", self.protocol.ask)
 
     def score(self, sample: Sample, answer: str) -> Record:
         """Caption and references; `finish` adds the statistics."""
@@ -173,12 +161,6 @@ class CocoCaption(ImageTask):
     def signature_extra(self) -> Mapping[str, Any]:
         """Tokeniser and scorers."""
         return captions.SIGNATURE
-
-
-def demo_pool(training: Sequence[tuple[str, ...]], size: int = 5000, seed: int = 42) -> list[tuple[str, ...]]:
-    """The training images that demonstrations come from: the paper's 5,000, drawn with numpy's seed 42."""
-    chosen = np.random.RandomState(seed).choice(len(training), min(size, len(training)), replace=False)
-    return [training[i] for i in chosen]
 
 
 def _annotation(name: str) -> tuple[str, str]:

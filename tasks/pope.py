@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmalign_eval.tasks._profiles import sight_beyond_text
+
 from mmalign_eval.data.files import Folder, need, read_jsonl
 from mmalign_eval.data.source import HubRows, Source, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric, Record, by
 from mmalign_eval.metrics.yes_no import BINARY_METRICS, mean_over, official_yes_no, yes_no
-from mmalign_eval.requests import GenParams, ImageRef, Response, greedy
+from mmalign_eval.requests import ImageRef, Response, greedy
 from mmalign_eval.task import ImageTask, Protocol, Sample, task
 
 SPLITS = ("random", "popular", "adversarial")  # how the objects that are not there were chosen
@@ -23,13 +25,9 @@ PROTOCOLS = {
         parse=official_yes_no,
         source="RUCAIBox/POPE: questions as released, evaluate.py",
     ),
-    "paper": Protocol(
-        ask="{question}",
-        params=GenParams(temperature=0.2, top_k=50, max_new_tokens=10, min_new_tokens=1, stop=("###",)),
-        parse=official_yes_no,
-        template="vicuna_v0",
-        image=("center_crop",),
-        source="Sight Beyond Text (Tu et al., 2023), section 3.3 and its llava/eval/mmoverall",
+    "paper": sight_beyond_text(
+        "{question}",
+        official_yes_no,
         note="sampled, at most 10 tokens; the paper's POPE columns are the accuracies",
     ),
     "lmms": Protocol(

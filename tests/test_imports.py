@@ -21,9 +21,9 @@ MAPPED = ("tasks", "tuning", "leaderboards")  # stand at the top level, are impo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
     ("evaluate", "compare", "leaderboard", "report", "tuning", "miniature", "check", "conducts"),
-    ("lmeval", "engine", "plan", "provenance", "results", "judges"),
-    ("task", "models", "data", "store", "metrics", "stats", "tasks"),
-    ("registry", "requests", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
+    ("lmeval", "engine", "plan", "provenance", "results", "scoring", "judges"),
+    ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
+    ("registry", "requests", "roles", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
 PUBLIC = TOP
@@ -36,7 +36,7 @@ EXCEPTIONS = {
     ): "where the embedded data lies is asked only once `--data mini` is given",
 }
 
-TASKS_MAY_IMPORT = {"task", "tasks", "requests", "metrics", "data", "errors"}
+TASKS_MAY_IMPORT = {"task", "tasks", "roles", "requests", "metrics", "data", "errors"}
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "pandas", "peft", "openai")
 
 # Names of the benchmarks and of what they are also called, beside the names that tasks/ declares.

@@ -16,8 +16,23 @@ from ..requests import ImageRef
 class Folder:
     """A data folder: the benchmark's own, or a root that holds it under its usual name."""
 
-    def __init__(self, path: str, name: str, *, task: str, layout: str, get: str) -> None:
+    def __init__(
+        self, path: str, name: str, *, task: str, layout: str, get: str, file: str = "", need_images: bool = True
+    ) -> None:
+        """A folder.
+
+        Args:
+            path: Where it is.
+            name: The benchmark's usual folder name below a data root.
+            task: For messages.
+            layout: The files expected, for messages.
+            get: Where to get them, for messages.
+            file: A single file of the folder that was named in its stead (`given`).
+            need_images: Without, a missing image is a reference that nobody will open.
+        """
         self.root, self.name, self.task, self.layout, self.get = Path(path), name, task, layout, get
+        self.given = Path(path) / file if file else None
+        self.need_images = need_images
 
     @cached_property
     def places(self) -> list[Path]:
@@ -92,7 +107,7 @@ class Folder:
         for root in self._image_roots:
             if (root / name).is_file():
                 return ImageRef(str((root / name).resolve()))
-        return None
+        return None if self.need_images else ImageRef(name)
 
     def images(self, names: Iterable[str]) -> dict[str, ImageRef]:
         """Name to image for all of `names`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,11 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
 
     if hub is None:
         raise BadInput(f"{task}: no hub data set is known; give --data {task}=DIR. Get it: {get}")
-    for config in hub.config:
+    for config, split in ((config, split) for config in hub.config for split in (hub.split, *hub.more_splits)):
         errors = []
         for name in hub.ids:
             try:
-                dataset = load_dataset(name, None if config == "default" else config, split=hub.split)
+                dataset = load_dataset(name, None if config == "default" else config, split=split)
                 break
             except (ConnectionError, ValueError, OSError, DatasetsError) as error:
                 errors.append(f"{name}: {' '.join(str(error).split())[:160]}")
@@ -39,7 +40,7 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
                 f"{task}: cannot load {' or '.join(hub.ids)} from the hub ({'; '.join(errors)}); without network give "
                 f"--data {task}=DIR (native files or parquet), --data mini, or set MMEVAL_DATA. Get it: {get}"
             )
-        yield from _rows(task, hub, dataset, name, config)
+        yield from _rows(task, hub, dataset, name, config, split)
 
 
 def parquet_rows(task: str, hub: HubRows, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -51,18 +52,22 @@ def parquet_rows(task: str, hub: HubRows, files: Sequence[Path]) -> Iterator[dic
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    for config in hub.config:
-        own = [f for f in files if f.parent.name == config] or [f for f in files if config in f.stem]
-        chosen = [f for f in own or files if hub.split in f.stem] or list(own or files)
+    for config, split in ((config, split) for config in hub.config for split in (hub.split, *hub.more_splits)):
+        own = [f for f in files if f.parent.name == config] or [f for f in files if config in f.stem] or list(files)
+        chosen = [f for f in own if re.match(rf"{split}(-|$)", f.stem)]
+        if not chosen and split != hub.split:
+            continue  # only demonstrations need it
+        others = [f for f in own if any(re.match(rf"{name}(-|$)", f.stem) for name in hub.more_splits)]
+        chosen = chosen or [f for f in own if split in f.stem] or [f for f in own if f not in others]
         try:
             dataset = load_dataset("parquet", data_files=[str(f) for f in chosen], split="train")
         except (OSError, ValueError, DatasetsError) as error:
             cause = " ".join(str(error.__cause__ or error).split())[:200]
             raise BadInput(f"{task}: cannot read {chosen[0]}{' and others' * (len(chosen) > 1)}: {cause}") from error
-        yield from _rows(task, hub, dataset, str(chosen[0].parent), config)
+        yield from _rows(task, hub, dataset, str(chosen[0].parent), config, split)
 
 
-def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str) -> Iterator[dict[str, Any]]:
+def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str, split: str) -> Iterator[dict[str, Any]]:
     found = ", ".join(dataset.column_names)
     if hub.image and hub.image not in dataset.column_names:
         urls = "; it only lists addresses, which are not fetched" if "url" in dataset.column_names else ""
@@ -75,7 +80,7 @@ def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str) -> 
     for index, row in enumerate(plain):
         if refs is not None:
             row[hub.image] = refs(index)
-        yield {**row, "_config": config}
+        yield {**row, "_config": config, "_split": split}
 
 
 def _image_refs(dataset: Dataset, column: str) -> Any:

@@ -23,10 +23,14 @@ class Source:
     Attributes:
         kind: `mini` (the miniature's own files), `hub`, or `dir`.
         path: The folder, for `mini` and `dir`.
+        file: A single file of it that was named in its stead; it is taken whatever it is called.
+        images: Whether images are needed; without (answers made elsewhere are only scored) none has to be there.
     """
 
     kind: Literal["mini", "hub", "dir"]
     path: str = ""
+    file: str = ""
+    images: bool = True
 
     def __str__(self) -> str:
         """As results name it: never a machine's path."""
@@ -39,8 +43,10 @@ class HubRows:
 
     Attributes:
         ids: Repository ids, newest first; the next is tried when one is not found.
-        config: Configuration names to load (several are concatenated with a `_config` field in each row).
-        split: Split name.
+        config: Configuration names to load, one after the other (`_config` in each row says which).
+        split: Name of the evaluated split.
+        more_splits: Further splits (demonstrations come from them), after it (`_split` in each row says which). A
+            downloaded folder may lack them.
         columns: Columns that the loader needs, of every configuration or by configuration; a missing one is reported
             by name.
         image: Name of the image column, or empty.
@@ -51,6 +57,7 @@ class HubRows:
     columns: tuple[str, ...] | Mapping[str, tuple[str, ...]]
     config: tuple[str, ...] = ("default",)
     image: str = ""
+    more_splits: tuple[str, ...] = ()
 
     def needs(self, config: str) -> tuple[str, ...]:
         """Columns needed of one configuration."""
@@ -100,7 +107,8 @@ class TaskData(ABC):
                 f"{self.task}: the miniature holds no data for it; give --data {self.task}=DIR with {self.layout}. "
                 f"Get it: {self.get}"
             )
-        return Folder(source.path, self.folder, task=self.task, layout=self.layout, get=self.get)
+        told = {"task": self.task, "layout": self.layout, "get": self.get}
+        return Folder(source.path, self.folder, file=source.file, need_images=source.images, **told)
 
     def _open(self, source: Source) -> Iterable[Sample]:
         if source.kind == "hub":
@@ -108,7 +116,7 @@ class TaskData(ABC):
 
             return self.rows(hub_rows(self.task, self.hub, self.get))
         folder = self.open(source)
-        if self.hub and (files := folder.parquet()):
+        if self.hub and not source.file and (files := folder.parquet()):
             from .hub import parquet_rows
 
             return self.rows(parquet_rows(self.task, self.hub, files))
@@ -149,20 +157,26 @@ class DataChoice:
                 default = value
         return cls(default or os.environ.get(ENV_DATA, "") or ("mini" if only_mini else "hub"), tasks)
 
-    def source(self, task: str) -> Source:
+    def source(self, task: str, *, images: bool = True) -> Source:
         """The source for a task.
+
+        Args:
+            task: Its name.
+            images: Whether its images are needed. Without them a single file may stand for its folder.
 
         Raises:
             BadInput: The folder does not exist.
         """
         place = self.tasks.get(task, self.default)
         if place == "hub":
-            return Source("hub")
+            return Source("hub", images=images)
         if place == "mini":
             from ..miniature import data_dir
 
-            return Source("mini", str(data_dir()))
+            return Source("mini", str(data_dir()), images=images)
+        if not images and Path(place).is_file():
+            return Source("dir", str(Path(place).parent), file=Path(place).name, images=False)
         if not Path(place).is_dir():
             problem = "a file, not a folder" if Path(place).exists() else "no such folder"
             raise BadInput(f"--data {place}: {problem} (give mini, hub, a folder, or TASK=DIR)")
-        return Source("dir", place)
+        return Source("dir", place, images=images)

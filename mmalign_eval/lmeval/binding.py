@@ -36,6 +36,9 @@ def bind(task: LmEvalTask, source: Source | None = None) -> None:
         BadInput: Data missing or in another layout, shots that the task does not take, a task file that the
             installed lm-eval does not have.
     """
+    if own := task.own_binding(source):
+        task.binding = own
+        return
     binding = Binding(task)
     if source is not None:
         binding.load(source)

@@ -175,10 +175,13 @@ class HfImageText(HfModel):
             return failure(f"{size} tokens with the image, the model takes {self.max_length}; an image is never cut")
         return None
 
+    def _special(self, request: Request) -> bool | None:
+        return self._encoder(request.prompt).special_for(self.render(request))
+
     def _process(self, texts: Sequence[str], requests: Sequence[Request], images: ImagePool) -> dict[str, Any]:
         """The processor's tensors for texts that are treated alike (special tokens), padded on the left."""
         assert self.tokenizer.padding_side == "left"
-        special = self.encoder.special_for(texts[0])
+        special = self._encoder(requests[0].prompt).special_for(texts[0])
         pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
         more = {} if special is None else {"add_special_tokens": special}
         out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
@@ -194,7 +197,9 @@ class HfImageText(HfModel):
             if problem:
                 yield i, problem
             else:
-                good.setdefault(self.encoder.special_for(self.render(request)), []).append((i, request))
+                good.setdefault(self._encoder(request.prompt).special_for(self.render(request)), []).append(
+                    (i, request)
+                )
         for alike in good.values():
             requests = [request for _, request in alike]
             inputs = self._process([self.render(request) for request in requests], requests, images)
@@ -217,7 +222,9 @@ class HfImageText(HfModel):
             if problem:
                 yield i, problem
             else:
-                good.setdefault(self.encoder.special_for(self.render(request)), []).append((i, request, scored))
+                good.setdefault(self._encoder(request.prompt).special_for(self.render(request)), []).append(
+                    (i, request, scored)
+                )
         for alike in good.values():
             yield from self._score_seen(alike, images)
 

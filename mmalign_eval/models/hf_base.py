@@ -132,6 +132,11 @@ class HfBase(ModelAdapter):
     def _image_token(self) -> str:
         return "<image>"
 
+    def _encoder(self, prompt: Prompt) -> TextEncoder:
+        if prompt.special_tokens is None:
+            return self.encoder
+        return TextEncoder(self.tokenizer, prompt.special_tokens)
+
     def _encode(self, request: Request, make: Callable[[], tuple[T, int]]) -> T:
         found: T | None = self._encoded.get(request)
         if found is None:
@@ -148,14 +153,14 @@ class HfBase(ModelAdapter):
 
     def _scored(self, request: Choose) -> Scored:
         def make() -> tuple[Scored, int]:
-            scored = self.encoder.choose(self._render(request.prompt), request.options)
+            scored = self._encoder(request.prompt).choose(self._render(request.prompt), request.options)
             return scored, scored.size
 
         return self._encode(request, make)
 
     def _prompt_ids(self, request: Generate) -> np.ndarray[Any, np.dtype[np.int32]]:
         def make() -> tuple[Any, int]:
-            ids = np.asarray(self.encoder.prompt(self._render(request.prompt)), dtype=np.int32)
+            ids = np.asarray(self._encoder(request.prompt).prompt(self._render(request.prompt)), dtype=np.int32)
             return ids, len(ids)
 
         return self._encode(request, make)

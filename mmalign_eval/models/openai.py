@@ -125,6 +125,8 @@ class OpenAIModel(ModelAdapter):
             raise Refused(f"the chat API adds the model's own template; template {template!r} needs -M api=completions")
         if not chat and template == MODEL_TEMPLATE:
             raise Refused("/completions does not apply the model's chat template; give -M api=chat")
+        if request.prompt.special_tokens is not None:
+            raise Refused("the API cannot say whether special tokens (BOS) are added; run the model with hf:")
         if not chat and request.prompt.images:
             raise Refused("/completions takes no images; give -M api=chat")
         if isinstance(request, Generate):

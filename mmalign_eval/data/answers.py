@@ -1,0 +1,180 @@
+"""Reading submissions: which file belongs to which part, ids that match the benchmark's, choices in the forms around.
+
+Each task says what its own submission format is; what several of them need stands here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, did_you_mean
+from ..requests import Response
+from ..roles import AnswerFiles
+from .files import read_json, read_jsonl
+
+SUFFIXES = (".jsonl", ".json", ".txt", ".csv")
+
+
+def one_path(files: AnswerFiles) -> Path:
+    """The single file or folder of a submission that has one part.
+
+    Raises:
+        BadInput: Several were given, or it does not exist.
+    """
+    if len(files.paths) != 1:
+        raise BadInput(f"--answers: expected one file or folder, found {len(files.paths)}")
+    return _there(next(iter(files.paths.values())))
+
+
+def part_paths(files: AnswerFiles, parts: Sequence[str]) -> dict[str, Path]:
+    """Part to file, for a task of several parts: `name=path` pairs, or a folder whose file names hold the part names.
+
+    A part that has no file is left out; a single file for a task of several parts is under the empty name.
+
+    Raises:
+        BadInput: A name that is no part, a missing file, a folder in which no file name is that of a part.
+    """
+    if set(files.paths) != {""}:
+        for name in files.paths:
+            if name not in parts:
+                raise BadInput(f"--answers {name}=: no part {name!r}{did_you_mean(name, parts)}; parts: {_some(parts)}")
+        return {name: _there(path) for name, path in files.paths.items()}
+    path = one_path(files)
+    if path.is_file():
+        return {"": path}
+    candidates = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    found = {part: file for part in parts if (file := _named(part, candidates, parts))}
+    if not found:
+        raise BadInput(f"--answers {path}: no file there is named after a part; parts: {_some(parts)}")
+    return found
+
+
+def read_rows(path: Path) -> list[tuple[str, Any]]:
+    """(where, value) of each entry of a `.jsonl` file or of a JSON list; a JSON object is one entry.
+
+    Raises:
+        BadInput: Not JSON; names file and line.
+    """
+    if path.suffix == ".jsonl":
+        return list(_lines(path))
+    text = path.read_text(encoding="utf-8-sig", errors="replace").lstrip()
+    if text[:1] == "{" and _several_lines(text):  # JSON lines under another ending, as some official tools write them
+        return [(f"{path}:{line}", row) for line, row in read_jsonl(path)]
+    value = read_json(path)
+    return [(f"{path}: [{i}]", v) for i, v in enumerate(value)] if isinstance(value, list) else [(str(path), value)]
+
+
+def by_id(pairs: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
+    """Id to value of (id, value, where) triples.
+
+    Raises:
+        BadInput: An id occurs twice.
+    """
+    found: dict[str, Any] = {}
+    for key, value, where in pairs:
+        if key in found:
+            raise BadInput(f"{where}: id {key!r} occurs twice in the answers")
+        found[key] = value
+    return found
+
+
+def text_of(value: Any, where: str) -> str:
+    """An answer text.
+
+    Raises:
+        BadInput: Something else than text.
+    """
+    if not isinstance(value, str):
+        raise BadInput(f"{where}: expected the answer as text, found {type(value).__name__}")
+    return value
+
+
+def said(text: str) -> Response:
+    """An answer text as a response."""
+    return Response("ok", text=text, finish="stop")
+
+
+def chosen(choice: Any, options: Sequence[str], where: str, letters: str = "ABCDEFGHIJ") -> int:
+    """The number of the chosen option: given as its number, its letter (either case) or its text.
+
+    Raises:
+        BadInput: None of these.
+    """
+    if isinstance(choice, bool):
+        choice = int(choice)
+    if isinstance(choice, int) and 0 <= choice < len(options):
+        return choice
+    if isinstance(choice, str):
+        text = choice.strip()
+        plain = [option.strip() for option in options]
+        if text in plain:
+            return plain.index(text)
+        if len(text) == 1 and text.upper() in letters[: len(options)]:
+            return letters.index(text.upper())
+        if text.isdigit() and int(text) < len(options):
+            return int(text)
+    raise BadInput(f"{where}: {choice!r} is none of the {len(options)} options ({_some(options)}), by number or letter")
+
+
+def choosing(number: int, options: int) -> Response:
+    """The response of a model that finds option `number` likeliest and every other impossible."""
+    return Response("ok", logprobs=tuple(0.0 if i == number else -math.inf for i in range(options)))
+
+
+def loglikelihoods(values: Any, options: int, where: str) -> Response:
+    """Log-likelihoods of all options as a response.
+
+    Raises:
+        BadInput: Not a list of as many numbers.
+    """
+    if not isinstance(values, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        raise BadInput(f"{where}: expected a list of log-likelihoods, one an option")
+    if len(values) != options:
+        raise BadInput(f"{where}: {len(values)} log-likelihoods for {options} options")
+    if any(math.isnan(v) for v in values):
+        raise BadInput(f"{where}: a log-likelihood is not a number")
+    return Response("ok", logprobs=tuple(map(float, values)))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            try:
+                yield f"{path}:{number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadInput(f"{path}:{number}: not valid JSON ({error.msg}); is the file complete?") from error
+
+
+def _several_lines(text: str) -> bool:
+    """Whether a text is JSON lines: its first line alone is a whole JSON value and more follows."""
+    first, _, rest = text.partition("\n")
+    try:
+        json.loads(first)
+    except json.JSONDecodeError:
+        return False
+    return bool(rest.strip())
+
+
+def _named(part: str, candidates: Sequence[Path], parts: Sequence[str]) -> Path | None:
+    """The file of a part: named exactly so, or the one whose name holds it and no longer part's name."""
+    exact = [p for p in candidates if p.stem == part]
+    longer = [other for other in parts if part in other and other != part]
+    holding = [p for p in candidates if part in p.stem and not any(other in p.stem for other in longer)]
+    if not exact and len(holding) > 1:
+        raise BadInput(f"--answers: {holding[0].name} and {holding[1].name} are both named after {part}")
+    return next(iter(exact or holding), None)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise BadInput(f"--answers {path}: no such file or folder")
+    return path
+
+
+def _some(names: Sequence[str] | Mapping[str, Any], most: int = 12) -> str:
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -1,0 +1,140 @@
+"""Answers to numbers: records of samples, a judge's verdicts, metrics, and the task's part of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import MmevalError, PluginError, located
+from .registry import source_file
+from .requests import Choose, Request, Response
+from .results import SCHEMA, Result
+from .stats import Estimate, estimates
+from .task import Record, Sample, Task
+
+if TYPE_CHECKING:
+    from .judges.base import Judge
+    from .plan import TaskPlan
+
+Row = dict[str, Any]
+
+
+def score(plan: TaskPlan, responses: Sequence[Response]) -> list[Row]:
+    """One row a sample: what was asked, what came back, and the record if it could be scored.
+
+    Raises:
+        PluginError: The task's code fails on an answer (with its cause and line).
+    """
+    rows, at = [], 0
+    for sample, requests in zip(plan.samples, plan.requests, strict=True):
+        answers = responses[at : at + len(requests)]
+        at += len(requests)
+        rows.append(row(plan.task, sample, answers, requests))
+    return rows
+
+
+def row(task: Task, sample: Sample, answers: Sequence[Response], requests: Sequence[Request] = ()) -> Row:
+    """One sample as the samples file has it; without requests (answers made elsewhere) nothing is said of prompts.
+
+    Raises:
+        PluginError: The task's code fails on an answer (with its cause and line).
+    """
+    failed = next((a for a in answers if not a.answered), None)
+    truncated = any(a.status == "truncated" for a in answers)
+    asked: Sequence[Request | None] = requests or [None] * len(answers)
+    return {
+        "id": sample.id,
+        "part": sample.part,
+        "cluster": sample.cluster or sample.id,
+        "status": failed.status if failed else "truncated" if truncated else "ok",
+        "error": failed.error if failed else "",
+        "prompts": [request.prompt.text for request in requests],
+        "answers": [_answer(q, a) for q, a in zip(asked, answers, strict=True)],
+        "record": None if failed else _record(task, sample, answers),
+    }
+
+
+def _record(task: Task, sample: Sample, answers: Sequence[Response]) -> Record:
+    try:
+        record = task.record(sample, answers)
+    except MmevalError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"task {task.name} cannot score sample {sample.id}: "
+            f"{located(error, source_file(type(task)))} (the answers are kept in the store)"
+        ) from error
+    record.setdefault("id", sample.id)
+    record.setdefault("cluster", sample.cluster or sample.id)
+    return record
+
+
+def judged(task: Task, rows: Sequence[Row], judge: Judge) -> None:
+    """Puts a judge's verdicts on the scored records of a task that has a role for one.
+
+    Raises:
+        MmevalError: The judge cannot be asked, or its budget is spent.
+    """
+    if task.judge is None:
+        return
+    records = [row["record"] for row in rows if row["record"] is not None]
+    task.judged_by = judge.name_for(task.judge)
+    verdicts = judge.verdicts(task.judge, records)
+    for record, given in zip(records, verdicts, strict=True):
+        record["verdicts"] = list(given)
+
+
+def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
+    """Metrics of scored records; corpus-level fields are added to the records.
+
+    Raises:
+        PluginError: The task's code fails (with its cause and line).
+    """
+    try:
+        if records:
+            task.finish(records)
+        return estimates(task.metrics(), records)
+    except MmevalError:
+        raise
+    except Exception as error:
+        cause = located(error, source_file(type(task)))
+        raise PluginError(f"task {task.name} cannot aggregate: {cause} (the answers are kept in the store)") from error
+
+
+def described(task: Task, rows: Sequence[Row], *, judge: Mapping[str, Any] | None = None) -> Result:
+    """The part of a result file that tells of the task, its samples and its judge."""
+    statuses = [row["status"] for row in rows]
+    return {
+        "kind": "mmeval-result",
+        "schema": SCHEMA,
+        "task": {
+            "name": task.name,
+            "version": task.version,
+            "protocol": task.protocol_name,
+            "default_protocol": task.default_protocol,
+            "modality": task.modality,
+            "shots": task.shots,
+            "headline": list(task.headline),
+            "sources": list(task.sources),
+            "note": task.protocol.note,
+            "judge": task.judged_by if task.judge else "",
+            "extra": dict(task.signature_extra()),
+        },
+        "judge": dict(judge or {}),
+        "counts": {
+            "n": len(rows),
+            "n_ok": statuses.count("ok"),
+            "n_truncated": statuses.count("truncated"),
+            "n_error": statuses.count("error"),
+            "n_refused": statuses.count("refused"),
+        },
+        "errors": list(dict.fromkeys(f"{row['id']}: {row['error']}" for row in rows if row["error"]))[:5],
+    }
+
+
+def _answer(request: Request | None, response: Response) -> dict[str, Any]:
+    if isinstance(request, Choose):
+        return {"options": request.options, "logprobs": response.logprobs}
+    if request is None and response.logprobs:
+        return {"logprobs": response.logprobs}
+    return {"text": response.text, "finish": response.finish, "new_tokens": response.new_tokens}
