@@ -16,7 +16,7 @@ from .judges.base import Judge
 from .judges.opening import open_judge
 from .models.base import ModelAdapter
 from .models.opening import open_model
-from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, plan_size, plan_task
+from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, plan_size, plan_task, rows_hash
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
 from .requests import Choose
@@ -250,7 +250,12 @@ def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
     params = next((r.params for r in plan.flat if not isinstance(r, Choose)), None)
     return {
         "model": {"name": adapter.name, "fingerprint": adapter.fingerprint(), "identity": adapter.identity()},
-        "data": {"source": str(plan.source), "hash": plan.data_hash(), "limit": config.limit},
+        "data": {
+            "source": str(plan.source),
+            "hash": plan.data_hash(),
+            "limit": config.limit,
+            "rows": rows_hash(plan.samples),
+        },
         "seed": config.seed,
         "params": adapter.effective(params) if params else {},
         "prompt": adapter.render(plan.flat[0]),

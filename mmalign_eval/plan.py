@@ -45,6 +45,14 @@ class TaskPlan:
         return digest_json(rows, default=lambda value: "image" if isinstance(value, ImageRef) else str(value))
 
 
+def rows_hash(samples: Iterable[Sample]) -> str:
+    """SHA-256 over ids and rows alone: what a run and answers made elsewhere on the same data have in common."""
+    return digest_json(
+        [(s.id, dict(s.data)) for s in samples],
+        default=lambda value: "image" if isinstance(value, ImageRef) else str(value),
+    )
+
+
 @dataclass(frozen=True)
 class PlanSize:
     """What a plan amounts to.

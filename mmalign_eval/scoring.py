@@ -78,8 +78,8 @@ def judged(task: Task, rows: Sequence[Row], judge: Judge) -> None:
     if task.judge is None:
         return
     records = [row["record"] for row in rows if row["record"] is not None]
-    task.judged_by = judge.name_for(task.judge)
     verdicts = judge.verdicts(task.judge, records)
+    task.judged_by = judge.name_for(task.judge)  # a server tells its snapshot only with its answers
     for record, given in zip(records, verdicts, strict=True):
         record["verdicts"] = list(given)
 
@@ -134,7 +134,8 @@ def described(task: Task, rows: Sequence[Row], *, judge: Mapping[str, Any] | Non
 
 def _answer(request: Request | None, response: Response) -> dict[str, Any]:
     if isinstance(request, Choose):
-        return {"options": request.options, "logprobs": response.logprobs}
+        found = {"options": request.options, "logprobs": response.logprobs}
+        return {**found, "greedy": response.greedy} if any(response.greedy) else found
     if request is None and response.logprobs:
         return {"logprobs": response.logprobs}
     return {"text": response.text, "finish": response.finish, "new_tokens": response.new_tokens}

@@ -13,6 +13,10 @@ from ..errors import BadInput
 from ..requests import ImageRef
 
 
+class NotThere(BadInput):
+    """A file that the benchmark's data need is not where they were looked for."""
+
+
 class Folder:
     """A data folder: the benchmark's own, or a root that holds it under its usual name."""
 
@@ -56,7 +60,7 @@ class Folder:
         found = self.maybe(*names)
         if found is None:
             looked = " and ".join(str(p) for p in self.places)
-            raise BadInput(
+            raise NotThere(
                 f"{self.task}: {' or '.join(names)} not found in {looked}; expected {self.layout}. Get it: {self.get}"
             )
         return found

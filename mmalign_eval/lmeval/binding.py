@@ -50,6 +50,7 @@ class Binding:
 
     def __init__(self, task: LmEvalTask) -> None:
         self._task = task
+        self._scoring = False
         self._parts: dict[str, Part] = {}
         self._samples: list[Sample] = []
         self._slots: dict[str, tuple[Slot, ...]] = {}
@@ -58,17 +59,21 @@ class Binding:
     @cached_property
     def specs(self) -> dict[str, PartSpec]:
         """Part name to its lm-eval definition."""
+        shots = 0 if self._scoring else self._task.part_shots  # scoring renders prompts for their options only
         return {
-            name: PartSpec(name, load_config(given) if isinstance(given, str) else given, self._task.part_shots)
+            name: PartSpec(name, load_config(given) if isinstance(given, str) else given, shots)
             for name, given in self._task.parts.items()
         }
 
     def load(self, source: Source) -> None:
-        """Reads the documents of a source."""
+        """Reads the documents of a source; one that is only scored may lack parts and the splits that shots come from."""
+        self._scoring = not source.images
         given = None if self._task.downloads(source) else self._documents(source)
         for name, spec in self.specs.items():
             where = f"{self._task.name}/{name}" if len(self.specs) > 1 else self._task.name
             if given is not None and name not in given:
+                if self._scoring:
+                    continue
                 raise BadInput(f"{where}: no documents in {source.path or source}; expected {self._task.data.layout}")
             own = None if given is None else given[name]
             splits = None if own is None else {s: [r.data["doc"] for r in rows] for s, rows in own.items()}

@@ -105,7 +105,8 @@ def answer(slot: Slot, responses: Sequence[Response]) -> Any:
     """What lm-eval's model would have returned for an instance."""
     response = responses[slot.request]
     if slot.kind == "loglikelihood":
-        return response.logprobs[slot.option], response.greedy[slot.option]
+        # answers made elsewhere come without: no option then counts as what greedy decoding would have given
+        return response.logprobs[slot.option], bool(response.greedy) and response.greedy[slot.option]
     return response.logprobs[0] if slot.kind == "loglikelihood_rolling" else response.text
 
 
