@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -146,6 +146,7 @@ class Response:
         prompt_tokens: Tokens in the prompt (all options' tokens included for `Choose`).
         new_tokens: Tokens generated.
         error: One line, for `error` and `refused`.
+        served: Which snapshot answered, where a server says so.
     """
 
     status: Status
@@ -156,6 +157,7 @@ class Response:
     prompt_tokens: int = 0
     new_tokens: int = 0
     error: str = ""
+    served: str = field(default="", compare=False)  # whoever answered, it is the same answer
 
     @property
     def answered(self) -> bool:

@@ -26,9 +26,17 @@ _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
 
-def result_stem(task: str, protocol: str, default_protocol: str) -> str:
-    """File name without suffix; characters that file systems dislike are replaced."""
+def result_stem(task: str, protocol: str, default_protocol: str, judge: str = "") -> str:
+    """File name without suffix; characters that file systems dislike are replaced.
+
+    Args:
+        task: Name of the task.
+        protocol: Its protocol.
+        default_protocol: The protocol that goes without saying.
+        judge: Who judged, if it was not the task's own stand-in: results by two judges lie side by side.
+    """
     stem = task if protocol == default_protocol else f"{task}@{protocol}"
+    stem += f"+{judge}" if judge else ""
     return "".join(c if c.isalnum() or c in "._-@+" else "-" for c in stem)
 
 
@@ -44,7 +52,7 @@ def signature(result: Result) -> str:
         "task": f"{task['name']}.v{task['version']}",
         "protocol": task["protocol"],
         "shots": task["shots"],
-        "judge": task.get("judge") or "none",
+        "judge": _judge(result),
         "decoding": _short(result["params"]),
         "prompts": result["prompt_hash"][:8],
         "template": str(result["model"]["identity"].get("template", "none"))[:8],
@@ -129,6 +137,11 @@ def digest_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     """SHA-256 of a value's canonical JSON; `default` stands in for what JSON does not know."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=default)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def _judge(result: Result) -> str:
+    runs = result.get("judge", {}).get("runs", 1)
+    return (result["task"].get("judge") or "none") + (f" x{runs}" if runs > 1 else "")
 
 
 def _short(value: Any) -> str:

@@ -32,12 +32,14 @@ def generation(reply: Any, chat: bool, stop: Sequence[str]) -> Response:
     if not isinstance(text, str):
         return failure(f"the reply has no text (finish_reason {finish!r})")
     kept, was_cut = cut(encodable(text), stop)
+    served = reply.get("model")
     return Response(
         "ok",
         text=kept,
         finish="length" if finish == "length" and not was_cut else "stop",
         prompt_tokens=tokens_used(reply, "prompt_tokens"),
         new_tokens=tokens_used(reply, "completion_tokens"),
+        served=encodable(served)[:100] if isinstance(served, str) else "",
     )
 
 
