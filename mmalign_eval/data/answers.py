@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, did_you_mean
 from ..requests import Response
 from ..roles import AnswerFiles
 from .files import read_json, read_jsonl
 
+if TYPE_CHECKING:
+    from ..task import Sample
+
 SUFFIXES = (".jsonl", ".json", ".txt", ".csv")
+ID_FIELDS = ("id", "question_id", "doc_id", "idx")
+CHOICE_FIELDS = ("choice", "answer", "prediction", "pred", "logprobs", "loglikelihoods")
 
 
 def one_path(files: AnswerFiles) -> Path:
@@ -138,6 +143,91 @@ def loglikelihoods(values: Any, options: int, where: str) -> Response:
     if any(math.isnan(v) for v in values):
         raise BadInput(f"{where}: a log-likelihood is not a number")
     return Response("ok", logprobs=tuple(map(float, values)))
+
+
+def choices(
+    path: Path, samples: Sequence[Sample], options: Callable[[Sample], Sequence[str]]
+) -> tuple[dict[str, Response], list[str]]:
+    """A file of choices: an object of id to choice, or an entry a sample in the data's order.
+
+    An entry is a choice (`chosen`), a list of all options' log-likelihoods, or an object that holds one of them
+    under `choice`, `answer`, `prediction` or `logprobs` (with an `id`, it need not be in order), or a line of lm-eval's
+    own samples file. An id is the sample's, or what stands behind the last `/` of it.
+
+    Returns:
+        Sample id to response, and the ids that are no sample's.
+
+    Raises:
+        BadInput: None of these forms, an id given twice, more entries than samples; names file and line.
+    """
+    named = {name: sample for sample in samples for name in (sample.id, sample.id.rpartition("/")[2])}
+    found: dict[str, Response] = {}
+    unknown: list[str] = []
+    for key, value, where in _keyed(path, [sample.id for sample in samples]):
+        if key not in named:
+            unknown.append(key)
+        elif named[key].id in found:
+            raise BadInput(f"{where}: id {key!r} occurs twice in the answers")
+        else:
+            sample = named[key]
+            found[sample.id] = _choice(value, options(sample), where)
+    return found, unknown
+
+
+def _choice(value: Any, options: Sequence[str], where: str) -> Response:
+    if isinstance(value, list):
+        return loglikelihoods(value, len(options), where)
+    return choosing(chosen(value, options, where), len(options))
+
+
+def _keyed(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """(id, choice or log-likelihoods, where) of every entry of a file of choices."""
+    rows = read_rows(path)
+    if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict):
+        for key, value in unique_object(path).items():
+            yield key, value, f"{path}: {key!r}"
+        return
+    for number, (where, row) in enumerate(rows):
+        key = next((str(row[name]) for name in ID_FIELDS if name in row), "") if isinstance(row, dict) else ""
+        if not key and number >= len(ids):
+            raise BadInput(f"{where}: more answers than the data have samples ({len(ids)})")
+        yield key or ids[number], _said_in(row, where), where
+
+
+def _said_in(row: Any, where: str) -> Any:
+    """The choice or the log-likelihoods that an entry holds."""
+    if not isinstance(row, dict):
+        return row
+    if "filtered_resps" in row:  # lm-eval: a (log-likelihood, is greedy) pair an option, numbers as text
+        try:
+            return [float(pair[0]) for pair in row["filtered_resps"]]
+        except (TypeError, ValueError, IndexError) as error:
+            raise BadInput(f"{where}: filtered_resps holds no log-likelihoods") from error
+    name = next((name for name in CHOICE_FIELDS if name in row), None)
+    if name is None:
+        raise BadInput(f"{where}: none of {', '.join(CHOICE_FIELDS)} among the fields {', '.join(map(str, row))}")
+    return row[name]
+
+
+def unique_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object, read strictly.
+
+    Raises:
+        BadInput: Not JSON, not an object, or a key occurs twice (JSON readers keep the last in silence).
+    """
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        return by_id((key, value, str(path)) for key, value in found)
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: expected one JSON object, id to answer; found {type(value).__name__}")
+    return value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
