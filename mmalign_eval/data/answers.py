@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jsonl", ".json", ".txt", ".csv")
 ID_FIELDS = ("id", "question_id", "doc_id", "idx")
-CHOICE_FIELDS = ("choice", "answer", "prediction", "pred", "logprobs", "loglikelihoods")
+CHOICE_FIELDS = ("choice", "answer", "prediction", "pred", "label", "logprobs", "loglikelihoods")
+TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}  # what options of two may be called instead
 
 
 def one_path(files: AnswerFiles) -> Path:
@@ -104,7 +105,9 @@ def said(text: str) -> Response:
 
 
 def chosen(choice: Any, options: Sequence[str], where: str, letters: str = "ABCDEFGHIJ") -> int:
-    """The number of the chosen option: given as its number, its letter (either case) or its text.
+    """The number of the chosen option: given as its number, its letter or its text, whatever their case.
+
+    True and false are the same as yes and no, whichever of the two the options are.
 
     Raises:
         BadInput: None of these.
@@ -118,9 +121,14 @@ def chosen(choice: Any, options: Sequence[str], where: str, letters: str = "ABCD
         plain = [option.strip() for option in options]
         if text in plain:
             return plain.index(text)
+        folded = [option.casefold() for option in plain]
+        word = text.casefold() if len(text) > 1 else ""  # a letter alone is a letter, not an option's text
+        meant = [name for name in (word, TRUTH.get(word, "")) if name and folded.count(name) == 1]
+        if meant:
+            return folded.index(meant[0])
         if len(text) == 1 and text.upper() in letters[: len(options)]:
             return letters.index(text.upper())
-        if text.isdigit() and int(text) < len(options):
+        if text.isdecimal() and int(text) < len(options):
             return int(text)
     raise BadInput(f"{where}: {choice!r} is none of the {len(options)} options ({_some(options)}), by number or letter")
 
