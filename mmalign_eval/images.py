@@ -67,7 +67,10 @@ def open_image(ref: ImageRef) -> Image:
         raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
     for name in ref.transforms:
         head, *arguments = name.split(":")
-        image = _transform(head)(image, *arguments)
+        try:
+            image = _transform(head)(image, *arguments)
+        except ImageError as error:
+            raise ImageError(f"image {label(ref)}: {error}") from error
     return image
 
 

@@ -74,7 +74,11 @@ def _join(registry: LazyRegistry[Any]) -> str:
 
 
 IMAGE_TRANSFORMS: LazyRegistry[Any] = LazyRegistry(
-    "image transform", {"center_crop": "mmalign_eval.data.transforms:center_crop"}
+    "image transform",
+    {
+        "center_crop": "mmalign_eval.data.transforms:center_crop",
+        "corrupt": "mmalign_eval.data.transforms:corrupt",
+    },
 )
 
 MODELS: LazyRegistry[Any] = LazyRegistry(
