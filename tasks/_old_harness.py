@@ -83,6 +83,8 @@ class OldHarness:
             self._load(source)
 
     def _load(self, source: Source) -> None:
+        """Reads the documents; where answers are only scored, parts may be missing and nothing is demonstrated."""
+        scoring = not source.images
         found: dict[str, dict[str, list[Sample]]] = {}
         for row in self._task.data.samples(source):
             found.setdefault(row.part, {}).setdefault(row.data["split"], []).append(row)
@@ -90,10 +92,13 @@ class OldHarness:
             where = f"{self._task.name}/{part}" if len(self._parts) > 1 else self._task.name
             splits = found.get(part, {})
             rows = next((splits[name] for name in EVALUATED if name in splits), None)
+            if rows is None and scoring:
+                continue
             if rows is None:
                 raise BadInput(f"{where}: no documents in {source.path or source}; expected {self._task.data.layout}")
             training = [row.data["doc"] for row in splits.get(TRAINING, ())]
-            for row, shots in zip(rows, draw(len(rows), training, self._task.shots, where), strict=True):
+            drawn = draw(len(rows), training, 0 if scoring else self._task.shots, where)
+            for row, shots in zip(rows, drawn, strict=True):
                 self._shots[row.id] = shots
                 self._samples.append(Sample(row.id, {"doc": row.data["doc"]}, cluster=row.cluster, part=part))
 
