@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 MODEL_TEMPLATE = "model"  # the checkpoint's own chat template
 RAW_TEMPLATE = "raw"  # the text as it is: what language-model benchmarks send
+MARKS = (16, 32, 64, 128, 256, 512)  # numbers of new tokens at which a response says how long its text was
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -146,6 +147,8 @@ class Response:
         prompt_tokens: Tokens in the prompt (all options' tokens included for `Choose`).
         new_tokens: Tokens generated.
         error: One line, for `error` and `refused`.
+        marks: Characters of `text` after 16, 32, 64 ... new tokens (`MARKS`), as far as generation went beyond them;
+            empty also where a backend does not tell.
         served: Which snapshot answered, where a server says so.
     """
 
@@ -157,6 +160,7 @@ class Response:
     prompt_tokens: int = 0
     new_tokens: int = 0
     error: str = ""
+    marks: tuple[int, ...] = ()
     served: str = field(default="", compare=False)  # whoever answered, it is the same answer
 
     @property
@@ -173,7 +177,7 @@ class Response:
     def from_json(cls, text: str) -> Response:
         """Reads what `to_json` wrote."""
         data = json.loads(text)
-        for name in ("logprobs", "greedy"):
+        for name in ("logprobs", "greedy", "marks"):
             if name in data:
                 data[name] = tuple(data[name])
         return cls(**data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from ..requests import GenParams
+from ..requests import MARKS, GenParams
 from .checkpoint import Ends
 from .sampling import SeededSampling
 
@@ -27,12 +28,14 @@ class Generated:
         finish: `stop` or `length`.
         new_tokens: Tokens generated, the end token included.
         bad: The model gave NaN on the way; the text is not an answer.
+        marks: Characters of the text after each number of tokens in `MARKS` that generation went beyond.
     """
 
     text: str
     finish: str
     new_tokens: int
     bad: bool = False
+    marks: tuple[int, ...] = ()
 
 
 def plain_config(ends: Ends) -> GenerationConfig:
@@ -110,7 +113,14 @@ def _outcome(
     text = cut(whole, params.stop)
     if len(text) < len(whole):
         ended = True
-    return Generated(text, "stop" if ended else "length", used, bad=nan_at is not None and nan_at < used)
+    bad = nan_at is not None and nan_at < used
+    return Generated(text, "stop" if ended else "length", used, bad, _marks(tokenizer, ids[:end], text))
+
+
+def _marks(tokenizer: Any, ids: list[int], text: str) -> tuple[int, ...]:
+    """Characters of the text that the first 16, 32 ... of its tokens give; a character cut in two is left out."""
+    beginnings = (tokenizer.decode(ids[:n], skip_special_tokens=True) for n in MARKS if n < len(ids))
+    return tuple(len(os.path.commonprefix([text, beginning])) for beginning in beginnings)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

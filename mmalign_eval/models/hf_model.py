@@ -198,4 +198,5 @@ def answer_text(result: Generated, prompt_tokens: int, truncated: bool = False) 
         finish=result.finish,
         prompt_tokens=prompt_tokens,
         new_tokens=result.new_tokens,
+        marks=result.marks,
     )
