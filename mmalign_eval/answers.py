@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,34 @@ from .judges.base import Judge, OfflineJudge
 from .plan import base_name, rows_hash
 from .provenance import provenance
 from .registry import source_file
-from .results import Result, digest_json, metrics_json, signature
+from .results import Result, digest_json, metrics_json, result_stem, signature
 from .roles import AnswerFiles, Submission
 from .scoring import Row, aggregate, described, judged, row
 from .task import LmEvalTask, Sample, Task
 
 SHOWN = 5  # ids named in a message
 SUBMITTED = "submitted"  # who judged, where graded files do not say
+
+
+class ReadOptions(dict[str, str]):
+    """What else was said about a submission; knows which of it the task looked at."""
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        super().__init__(options)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> str:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dict."""
+        self.read.add(key)
+        return super().get(key, default)
 
 
 @dataclass(frozen=True)
@@ -39,13 +60,20 @@ class Scored:
         result: As a result file has it; `metrics` holds every metric by name.
         rows: One a sample that was answered, as the samples file has it.
         missing: Ids of samples without an answer; the metrics do not count them.
+        stem: Name of its result file without suffix.
         notes: What else to know, a line each.
     """
 
     result: Result
     rows: list[Row]
     missing: list[str]
+    stem: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Model and task."""
+        return f"{self.result['model']['name']}/{self.result['task']['name']}"
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -114,6 +142,7 @@ def score_submission(
         submission = _read(task, files, source)
     except NotThere as error:
         raise error if data_given else BadInput(without_data(task)) from error
+    _refuse_unread(task, files)
     refuse_unknown(submission.unknown, [sample.id for sample in submission.samples])
     ungraded = _ungraded(submission)
     missing = [*submission.missing, *ungraded]
@@ -126,7 +155,7 @@ def score_submission(
     result = scored_result(task, rows, described_judge, model=model, source=source, samples=kept, started=started)
     result["counts"]["n_missing"] = len(missing)
     result["signature"] = signature(result)
-    return Scored(result, rows, missing, list(submission.notes))
+    return Scored(result, rows, missing, stem_of(task), list(submission.notes))
 
 
 def judge_rows(task: Task, rows: Sequence[Row], judge: Judge, submission: Submission | None = None) -> dict[str, Any]:
@@ -170,6 +199,12 @@ def scored_result(
             "earlier_runs": [],
         },
     }
+
+
+def stem_of(task: Task) -> str:
+    """Name of a scored task's result file: another judge's lies beside the stand-in's."""
+    judge = task.judged_by if task.judge and task.judged_by != task.judge.stand_in else ""
+    return result_stem(task.name, task.protocol_name, task.default_protocol, judge)
 
 
 def refuse_unknown(unknown: Sequence[str], ids: Sequence[str]) -> None:
@@ -228,6 +263,14 @@ def _read(task: Task, files: AnswerFiles, source: Source) -> Submission:
     except Exception as error:
         cause = located(error, source_file(type(task)))
         raise PluginError(f"task {task.name} cannot read the answers: {cause}") from error
+
+
+def _refuse_unread(task: Task, files: AnswerFiles) -> None:
+    """An option that the task does not look at is a mistake, not a wish to be ignored."""
+    if isinstance(files.options, ReadOptions):
+        for option in files.options:
+            if option not in files.options.read:
+                raise BadInput(f"--{option.replace('_', '-')}: means nothing for these answers of {task.name}")
 
 
 def _ungraded(submission: Submission) -> list[str]:

@@ -20,7 +20,10 @@ MAPPED = ("tasks", "tuning", "leaderboards")  # stand at the top level, are impo
 # From the top down; a package's name stands for everything in it. Imports run downwards or within a layer.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
-    ("evaluate", "answers", "compare", "leaderboard", "report", "tuning", "miniature", "check", "conducts"),
+    (
+        *("evaluate", "answers", "rescore", "overlap", "compare", "leaderboard", "report", "tuning", "miniature"),
+        *("check", "conducts"),
+    ),
     ("lmeval", "engine", "plan", "provenance", "results", "scoring", "judges"),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     ("registry", "requests", "roles", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only

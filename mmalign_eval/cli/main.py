@@ -12,6 +12,7 @@ import typer
 
 from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, MmevalError
 from . import run as run_verb
+from . import score as score_verb
 from . import tasks as tasks_verb
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run_verb.run)
+app.command("score")(score_verb.score)
 app.add_typer(tasks_verb.app, name="tasks")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,10 @@ from rich.text import Text
 
 from ..results import Result
 
+if TYPE_CHECKING:
+    from ..answers import Scored
+
+Shown = tuple[str, dict[str, Any]]
 FEW_CLUSTERS = 50  # below it a cluster-robust interval is too narrow more often than it says; marked
 
 TABLE_WIDTH = 1000  # columns; more than any table has
@@ -19,10 +23,28 @@ TABLE_WIDTH = 1000  # columns; more than any table has
 
 def print_results(results: Sequence[Result], paths: Sequence[Path]) -> None:
     """Prints headline metrics with intervals, then where the files are."""
-    # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
-    console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH)
     folder_names = [path.parent.name for path in paths]  # tells models of one name apart, as the files do
-    several = len(set(folder_names)) > 1
+    _print(_stdout(), results, folder_names, [shown_metrics(result) for result in results], paths)
+
+
+def print_scores(found: Sequence[Scored], paths: Sequence[Path], *, to_stderr: bool = False) -> None:
+    """Prints what scoring gave: of the headline the metrics that these answers define, then what to know."""
+    results = [one.result for one in found]
+    shown = [_defined(result) for result in results]
+    console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH, stderr=True) if to_stderr else _stdout()
+    _print(console, results, [result["model"]["name"] for result in results], shown, paths, _scoring_notes(found))
+
+
+def _stdout() -> Console:
+    # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
+    return Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH)
+
+
+def _print(
+    console: Console, results: Sequence[Result], models: Sequence[str], shown: Sequence[Sequence[Shown]],
+    paths: Sequence[Path], more_notes: Sequence[str] = (),
+) -> None:  # fmt: skip
+    several = len(set(models)) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (["model"] if several else []) + ["task", "metric"]:
         table.add_column(column)
@@ -31,19 +53,40 @@ def print_results(results: Sequence[Result], paths: Sequence[Path]) -> None:
     for column in ("protocol", "data"):
         table.add_column(column)
     few = False
-    for result, folder_name in zip(results, folder_names, strict=True):
-        for name, metric in shown_metrics(result):
+    for result, model, metrics in zip(results, models, shown, strict=True):
+        for name, metric in metrics:
             few |= bool(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS)
-            row = ([folder_name] if several else []) + _cells(result, name, metric)
+            row = ([model] if several else []) + _cells(result, name, metric)
             table.add_row(*(Text(cell) for cell in row))
     console.print(table)
-    for line in _notes(results, few):
+    for line in [*_notes(results, few), *more_notes]:
         console.print(Text(line))
     folders = list(dict.fromkeys(str(path.parent) for path in paths))
-    console.print(Text(f"results  {'  '.join(folders)}"))
+    if folders:
+        console.print(Text(f"results  {'  '.join(folders)}"))
 
 
-def shown_metrics(result: Result) -> list[tuple[str, dict[str, Any]]]:
+def _defined(result: Result) -> list[Shown]:
+    """Headline metrics that have a value, else all that have one, else the headline."""
+    everything = list(result["metrics"].items())
+    for choice in (shown_metrics(result), everything):
+        if defined := [(name, metric) for name, metric in choice if metric["value"] is not None]:
+            return defined
+    return shown_metrics(result)
+
+
+def _scoring_notes(found: Sequence[Scored]) -> list[str]:
+    notes = []
+    for one in found:
+        name = f"{one.result['task']['name']}: " if len(found) > 1 else ""
+        if one.missing:
+            total = len(one.missing) + one.result["counts"]["n"]
+            notes.append(f"{name}{len(one.missing)} of {total} samples are not answered and do not count")
+        notes += [f"{name}{note}" for note in one.notes]
+    return notes
+
+
+def shown_metrics(result: Result) -> list[Shown]:
     """Headline metrics of a result (all, if its task names none)."""
     names = result["task"]["headline"] or list(result["metrics"])
     return [(name, result["metrics"][name]) for name in names if name in result["metrics"]]
@@ -71,7 +114,7 @@ def _cells(result: Result, name: str, metric: dict[str, Any]) -> list[str]:
         shown_value(metric["value"], unit),
         mark + interval if metric["low"] is not None else "-",
         f"{metric['n']}" + (f" ({bad} failed)" if bad else ""),
-        result["task"]["protocol"],
+        result["task"]["protocol"] + (f" @{result['task']['judge']}" if result["task"].get("judge") else ""),
         result["data"]["source"] + (f", first {result['data']['limit']}" if result["data"]["limit"] else ""),
     ]
 
