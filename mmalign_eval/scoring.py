@@ -138,4 +138,5 @@ def _answer(request: Request | None, response: Response) -> dict[str, Any]:
         return {**found, "greedy": response.greedy} if any(response.greedy) else found
     if request is None and response.logprobs:
         return {"logprobs": response.logprobs}
-    return {"text": response.text, "finish": response.finish, "new_tokens": response.new_tokens}
+    found = {"text": response.text, "finish": response.finish, "new_tokens": response.new_tokens}
+    return {**found, "marks": response.marks} if response.marks else found
