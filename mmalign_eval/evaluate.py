@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .data.source import DataChoice
@@ -141,10 +141,11 @@ class _Run:
         """Reports plans only."""
         path = Path(self.config.store or Path(self.config.out) / "store.sqlite")
         store = Store(path) if path.exists() else None
+        judge = open_judge(self.config, None)
         for adapter in adapters:
             for one, plans in _grouped(adapter, self.plans(adapter)):
                 self.reporter.model(one)
-                self.reporter.plan(one, plan_size(plans, one, _answered_before(one, plans, store)))
+                self.reporter.plan(one, _size(one, plans, store, judge))
         if store:
             store.close()
 
@@ -155,11 +156,14 @@ class _Run:
             store = Store(self.config.store or out / "store.sqlite")
             try:
                 judge = open_judge(self.config, store)
-                outcome = RunOutcome([], [], 0)
-                for adapter in adapters:
-                    outcome = self.model(adapter, store, judge, outcome)
-                judge.close()
-                return outcome
+                judge.watch = self.reporter.task
+                try:
+                    outcome = RunOutcome([], [], 0)
+                    for adapter in adapters:
+                        outcome = self.model(adapter, store, judge, outcome)
+                    return outcome
+                finally:
+                    judge.close()
             finally:
                 store.close()
 
@@ -190,7 +194,7 @@ class _Run:
         for one, group in _grouped(adapter, plans):
             engine = Engine(one, store)
             self.reporter.model(one)
-            self.reporter.plan(one, plan_size(group, one, _answered_before(one, group, store)))
+            self.reporter.plan(one, _size(one, group, store, judge))
             try:
                 for plan in group:
                     result, path = self.task(one, engine, plan, judge, folder)
@@ -221,7 +225,8 @@ class _Run:
             "provenance": provenance(self.config.seed, started, stats, time.perf_counter() - begin, adapter.describe()),
         }
         result["signature"] = signature(result)
-        stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol)
+        judged_by = plan.task.judged_by if plan.task.judge and plan.task.judged_by != plan.task.judge.stand_in else ""
+        stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol, judged_by)
         result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
         path = write_result(folder, stem, result, rows)
         return read_result(path), path
@@ -235,6 +240,12 @@ def _grouped(adapter: ModelAdapter, plans: Sequence[TaskPlan]) -> Iterator[tuple
         yield adapter.for_text(), text
     if image:
         yield adapter, image
+
+
+def _size(adapter: ModelAdapter, plans: Sequence[TaskPlan], store: Store | None, judge: Judge) -> PlanSize:
+    """What the plans ask of a model and, at most and at the first attempt, of the judge."""
+    verdicts = sum(len(plan.samples) for plan in plans if plan.task.judge) * judge.runs
+    return replace(plan_size(plans, adapter, _answered_before(adapter, plans, store)), judge_calls=verdicts)
 
 
 def _answered_before(adapter: ModelAdapter, plans: Sequence[TaskPlan], store: Store | None) -> int:

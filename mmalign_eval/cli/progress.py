@@ -66,6 +66,8 @@ class ConsoleReporter(Reporter):
         print(text, file=sys.stderr, flush=True)
 
     def _bar(self, name: str, total: int) -> Callable[[int, int], None]:
+        if self._bars is not None:  # the answers' bar, when judging begins: only one can be live
+            self._bars.stop()
         self._bars = Progress(
             TextColumn("{task.description:<16}"),
             BarColumn(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..evaluate import RunConfig
 
 Texts = list[str] | None
-LEAST = {"limit": 1, "few_shot": 0, "max_errors": 0}
+LEAST = {"limit": 1, "few_shot": 0, "max_errors": 0, "judge_runs": 1}
 
 
 def run(
@@ -47,6 +47,14 @@ def run(
     store: Annotated[str | None, typer.Option(help="Response store [OUT/store.sqlite]")] = None,
     max_errors: Annotated[int | None, typer.Option(help="Failed samples above which to exit with 4 [0]", min=0)] = None,
     include: Annotated[Texts, typer.Option(help="Task plugin FILE.py; repeatable")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Who judges where a task has a role for it: openai:NAME, hf:PATH ...; rule: no model [rule]"),
+    ] = None,
+    judge_runs: Annotated[int | None, typer.Option(help="Verdicts on each answer [1]", min=1)] = None,
+    judge_budget: Annotated[
+        str | None, typer.Option(help="Most that judging may cost: dollars (5), calls (500calls) or both: 5,500calls")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
 ) -> int:
@@ -64,6 +72,9 @@ def run(
         "store": store,
         "max_errors": max_errors,
         "include": include,
+        "judge": judge,
+        "judge_runs": judge_runs,
+        "judge_budget": judge_budget,
     }
     settings = _settings(read_config(config) if config else {}, given)
 
@@ -106,7 +117,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def _typed(path: str, key: str, value: Any) -> Any:
-    if key in ("limit", "seed", "few_shot", "max_errors"):
+    if key in ("limit", "seed", "few_shot", "max_errors", "judge_runs"):
         if not isinstance(value, int) or isinstance(value, bool):
             raise BadInput(f"--config {path}: {key}: expected a whole number, found {value!r}")
         if key in LEAST and value < LEAST[key]:
@@ -116,7 +127,7 @@ def _typed(path: str, key: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise BadInput(f"--config {path}: model_options: expected keys and values")
         return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
-    if key in ("out", "store"):
+    if key in ("out", "store", "judge", "judge_budget"):
         return str(value)
     return [str(v) for v in value] if isinstance(value, list) else _split([str(value)])
 

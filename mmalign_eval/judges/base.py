@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..roles import JudgeRole, Record
 
+Watch = Callable[[str, int], Callable[[int, int], None]]  # (what, how many) -> called with (good, bad) as they come
+
 
 class Judge(ABC):
-    """Gives verdicts on records in the role that a task declares."""
+    """Gives verdicts on records in the role that a task declares.
+
+    Attributes:
+        runs: Verdicts that a model is asked for on each record; 0: no model is asked.
+        watch: Hears about progress.
+    """
+
+    runs: int = 0
+    watch: Watch = staticmethod(lambda what, total: lambda good, bad: None)
 
     @abstractmethod
     def name_for(self, role: JudgeRole) -> str:
-        """Who judges, as signatures and metric names say it: a model's snapshot, or the stand-in's name."""
+        """Who judges, as signatures and metric names say it: a model's snapshot, or the stand-in's name.
+
+        A server tells its snapshot with its answers: ask after `verdicts`.
+        """
 
     @abstractmethod
     def verdicts(self, role: JudgeRole, records: Sequence[Record]) -> list[list[Any]]:
@@ -25,7 +38,7 @@ class Judge(ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """For the result file: the snapshot, runs, calls, what was spent, failures."""
+        """For the result file, about the last `verdicts`: the snapshot, runs, calls, what was spent, failures."""
         return {}
 
     def close(self) -> None:  # noqa: B027 - most judges hold nothing
