@@ -1,4 +1,4 @@
-"""COCO captions in the layouts they come in: Karpathy's splits, COCO's own annotation files, flat lists."""
+"""Captions in the layouts they come in: Karpathy's splits, COCO's own annotation files, flat lists."""
 
 from __future__ import annotations
 
@@ -46,25 +46,28 @@ def read_karpathy(path: Path) -> Iterator[Captioned]:
 
 
 def read_annotations(path: Path) -> Iterator[Captioned]:
-    """COCO's `captions_*.json`; images without a caption are left out.
+    """COCO's `captions_*.json`, or any file in its layout; images without a caption are left out.
+
+    Only ids are needed of the images; one that names no file is looked for as `<id>.jpg`.
 
     Raises:
         BadInput: Not that layout, or a caption of an image that the file does not list.
     """
     data = read_json(path)
-    images = [
-        need(row, ("id", "file_name"), f"{path}: images[{i}]") for i, row in enumerate(_rows(data, "images", path))
-    ]
-    captions: dict[Any, list[str]] = {number: [] for number, _ in images}
+    images = []
+    for index, row in enumerate(_rows(data, "images", path)):
+        number = str(need(row, ("id",), f"{path}: images[{index}]")[0])
+        images.append((number, str(row.get("file_name") or f"{number}.jpg")))
+    captions: dict[str, list[str]] = {number: [] for number, _ in images}
     for index, row in enumerate(_rows(data, "annotations", path)):
         where = f"{path}: annotations[{index}]"
         number, caption = need(row, ("image_id", "caption"), where)
-        if number not in captions:
+        if str(number) not in captions:
             raise BadInput(f"{where}: image_id {number} is not among the images of the file")
-        captions[number].append(caption)
+        captions[str(number)].append(caption)
     for number, name in images:
         if captions[number]:
-            yield Captioned(str(number), (name,), _texts(captions[number], f"{path}: image {number}"))
+            yield Captioned(number, (name,), _texts(captions[number], f"{path}: image {number}"))
 
 
 def read_flat(path: Path) -> Iterator[Captioned]:
@@ -77,9 +80,50 @@ def read_flat(path: Path) -> Iterator[Captioned]:
         where = f"{path}: [{index}]"
         name, captions = need(_object(row, where), ("image_name", "captions"), where)
         number = row.get("image_id")
-        others = () if number is None else (f"COCO_test2014_{number:012d}.jpg", f"COCO_val2014_{number:012d}.jpg")
+        key = coco_id(name) if number is None else str(number)
+        others = (f"COCO_{split}2014_{key.zfill(12)}.jpg" for split in ("test", "val") if number is not None)
         if _list(captions, where):
-            yield Captioned(str(number or coco_id(name)), (name, *others), _texts(captions, where))
+            yield Captioned(key, (name, *others), _texts(captions, where))
+
+
+def read_any(path: Path) -> tuple[list[Captioned], bool]:
+    """The images of a captions file in any of the three layouts, told by what it holds.
+
+    Returns:
+        The images (of Karpathy's file those of the test split), and whether they are of Karpathy's split: his own file
+        and the flat lists made of it.
+
+    Raises:
+        BadInput: None of these layouts.
+    """
+    data = read_json(path)
+    if isinstance(data, list):
+        return list(read_flat(path)), True
+    if _holds(data, "images", "sentences"):
+        return list(only(read_karpathy(path), "test")), True
+    return list(read_annotations(path)), False
+
+
+def holds_captions(path: Path) -> bool:
+    """Whether a JSON file is in one of the layouts; false for any other content.
+
+    Raises:
+        BadInput: Not JSON.
+    """
+    data = read_json(path)
+    if isinstance(data, list):
+        return bool(data) and _has(data[0], "image_name", "captions")
+    return _holds(data, "images", "sentences") or (_has(data, "images") and _holds(data, "annotations", "caption"))
+
+
+def _holds(data: Any, key: str, field: str) -> bool:
+    """Whether `data[key]` is a list of objects with a field."""
+    rows = data.get(key) if isinstance(data, dict) else None
+    return isinstance(rows, list) and bool(rows) and _has(rows[0], field)
+
+
+def _has(value: Any, *keys: str) -> bool:
+    return isinstance(value, dict) and all(key in value for key in keys)
 
 
 def coco_id(file_name: str) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 
 from . import meteor, ptb
 from .base import Metric, Record, Value, mean
+from .cider import ORDER, Cider, cider
 
 SIGNATURE = {"tokenizer": ptb.SIGNATURE, "meteor": meteor.SIGNATURE, "scorer": "pycocoevalcap"}
 SMALL, TINY = 1e-9, 1e-15  # against division by zero, as in pycocoevalcap's bleu_scorer.py
-ORDER = 4  # longest n-gram of BLEU and CIDEr
 
 
 def score_captions(records: Sequence[Record]) -> None:
@@ -42,16 +42,31 @@ def score_captions(records: Sequence[Record]) -> None:
         record["meteor"] = meteor.sums(line)
 
 
-def cider(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """CIDEr-D of each image (Vedantam et al. 2015), on pycocoevalcap's scale: 0 to 10."""
-    from pycocoevalcap.cider.cider_scorer import CiderScorer
+def score_passes(records: Sequence[Record], field: str) -> None:
+    """Adds `CIDEr` to records of several passes over one set of images (`image` says which), told apart by a field.
 
-    if not any(ref.split() for refs in references for ref in refs):
-        return [0.0] * len(hypotheses)  # the scorer cannot do without a single reference word
-    scorer = CiderScorer(n=ORDER, sigma=6.0)
-    for hypothesis, refs in zip(hypotheses, references, strict=True):
-        scorer += (hypothesis, list(refs))
-    return [float(value) for value in scorer.compute_score()[1]]
+    Each pass is a set of its own, with the document frequencies of the images that were scored in it. The references
+    of an image are tokenised once for all passes, and counted once for all passes over the same images.
+
+    Raises:
+        BadInput: No Java or no pycocoevalcap.
+        MmevalError: The tokeniser failed.
+    """
+    texts = {r["image"]: r["references"] for r in records}
+    tokens = iter(ptb.tokenize([t for refs in texts.values() for t in refs] + [r["caption"] for r in records]))
+    references = {image: [next(tokens) for _ in refs] for image, refs in texts.items()}
+    passes: dict[str, list[tuple[Record, str]]] = {}
+    for record, caption in zip(records, tokens, strict=True):
+        passes.setdefault(record[field], []).append((record, caption))
+    scorers: dict[frozenset[str], tuple[dict[str, int], Cider]] = {}
+    for rows in passes.values():
+        images = frozenset(record["image"] for record, _ in rows)
+        if images not in scorers:
+            order = sorted(images)
+            scorers[images] = {name: i for i, name in enumerate(order)}, Cider([references[name] for name in order])
+        numbers, scorer = scorers[images]
+        for record, caption in rows:
+            record["CIDEr"] = scorer.score(numbers[record["image"]], caption)
 
 
 def rouge_l(hypothesis: str, references: Sequence[str]) -> float:

@@ -72,7 +72,7 @@ CAPTION = {"image_id": 1, "caption": "one"}
         ),
         (read_annotations, {"images": {}, "annotations": []}, r"images: expected a JSON list, found dict"),
         (read_annotations, {"images": [IMAGE]}, r"field 'annotations' is missing"),
-        (read_annotations, {"images": [{"id": 1}], "annotations": []}, r"images\[0\]: field 'file_name' is missing"),
+        (read_annotations, {"images": [{"file_name": "1"}], "annotations": []}, r"images\[0\]: field 'id' is missing"),
         (read_annotations, {"images": [IMAGE], "annotations": [{"image_id": 1}]}, r"annotations\[0\]: field 'caption'"),
         (
             read_annotations,
