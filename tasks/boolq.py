@@ -144,7 +144,7 @@ class BoolQ(LmEvalTask):
                 proportion=True,
                 better="neither",
                 best=None,
-                help="share of questions with a yes",
+                help="share of yes",
             ),
         )
 
