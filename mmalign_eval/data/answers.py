@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jsonl", ".json", ".txt", ".csv")
 ID_FIELDS = ("id", "question_id", "doc_id", "idx")
+TEXT_FIELDS = ("response", "prediction", "completion", "text", "answer", "solution")
 CHOICE_FIELDS = ("choice", "answer", "prediction", "pred", "label", "logprobs", "loglikelihoods")
 TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}  # what options of two may be called instead
 
@@ -160,7 +162,8 @@ def choices(
 
     An entry is a choice (`chosen`), a list of all options' log-likelihoods, or an object that holds one of them
     under `choice`, `answer`, `prediction` or `logprobs` (with an `id`, it need not be in order), or a line of lm-eval's
-    own samples file. An id is the sample's, or what stands behind the last `/` of it.
+    own samples file. An id is the sample's, or what stands behind its last `/` where one sample
+    alone has that.
 
     Returns:
         Sample id to response, and the ids that are no sample's.
@@ -168,7 +171,9 @@ def choices(
     Raises:
         BadInput: None of these forms, an id given twice, more entries than samples; names file and line.
     """
-    named = {name: sample for sample in samples for name in (sample.id, sample.id.rpartition("/")[2])}
+    tails = Counter(sample.id.rpartition("/")[2] for sample in samples)
+    named = {sample.id: sample for sample in samples}
+    named |= {tail: sample for sample in samples if tails[tail := sample.id.rpartition("/")[2]] == 1}
     found: dict[str, Response] = {}
     unknown: list[str] = []
     for key, value, where in _keyed(path, [sample.id for sample in samples]):
@@ -178,8 +183,57 @@ def choices(
             raise BadInput(f"{where}: id {key!r} occurs twice in the answers")
         else:
             sample = named[key]
-            found[sample.id] = _choice(value, options(sample), where)
+            found[sample.id] = _choice(_said_in(value, where), options(sample), where)
     return found, unknown
+
+
+def keyed_texts(
+    path: Path, samples: Sequence[Sample], questions: Sequence[str], column: str = ""
+) -> tuple[dict[str, str], list[str]]:
+    """A file of answer texts: an object of id to text, or an entry a sample with its question, its id or in order.
+
+    An entry is a text, an object that holds one under `column` (or one of `TEXT_FIELDS`, the first there is; an object
+    there holds it under `solution`), or a line of lm-eval's own samples file.
+
+    Args:
+        path: The file.
+        samples: All samples, in the data's order.
+        questions: Their questions, for entries with a `question`.
+        column: Field that holds the text; empty: the first of `TEXT_FIELDS`.
+
+    Returns:
+        Sample id to text, and the ids or questions that are no sample's.
+
+    Raises:
+        BadInput: None of these forms, an answer given twice, more entries than samples; names file and line.
+    """
+    ids = [sample.id for sample in samples]
+    known, found, unknown = set(ids), dict[str, str](), list[str]()
+    for key, value, where in _keyed(path, ids, [question.strip() for question in questions]):
+        text = _text_in(value, column, where)
+        if key not in known:
+            unknown.append(key)
+        elif key not in found:
+            found[key] = text
+        elif not (isinstance(value, dict) and "resps" in value and found[key] == text):  # lm-eval: a line a filter
+            raise BadInput(f"{where}: {key!r} is answered twice")
+    return found, unknown
+
+
+def _text_in(value: Any, column: str, where: str) -> str:
+    """The answer text that an entry holds."""
+    if not isinstance(value, dict):
+        return text_of(value, where)
+    if "resps" in value and not column:
+        while isinstance(value := value.get("resps", value) if isinstance(value, dict) else value, list) and value:
+            value = value[0]
+        return text_of(value, where)
+    name = column or next((name for name in TEXT_FIELDS if name in value), "")
+    if name not in value:
+        wanted = f"no field {column!r}" if column else f"none of {', '.join(TEXT_FIELDS)}"
+        raise BadInput(f"{where}: {wanted} among {', '.join(map(str, value))}; --column names the one with the answer")
+    inner = value[name]
+    return text_of(inner.get("solution") if isinstance(inner, dict) else inner, f"{where}: {name}")
 
 
 def _choice(value: Any, options: Sequence[str], where: str) -> Response:
@@ -188,18 +242,23 @@ def _choice(value: Any, options: Sequence[str], where: str) -> Response:
     return choosing(chosen(value, options, where), len(options))
 
 
-def _keyed(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """(id, choice or log-likelihoods, where) of every entry of a file of choices."""
+def _keyed(path: Path, ids: Sequence[str], questions: Sequence[str] = ()) -> Iterator[tuple[str, Any, str]]:
+    """(id, entry, where) of every entry of a file; an entry with an unknown question has it for an id."""
     rows = read_rows(path)
     if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict):
         for key, value in unique_object(path).items():
             yield key, value, f"{path}: {key!r}"
         return
+    asked = dict(zip(questions, ids, strict=bool(questions)))
     for number, (where, row) in enumerate(rows):
         key = next((str(row[name]) for name in ID_FIELDS if name in row), "") if isinstance(row, dict) else ""
+        if questions and isinstance(row, dict) and isinstance(row.get("question"), str):
+            question = row["question"].strip()
+            in_order = number < len(ids) and questions[number] == question  # a question may stand there twice
+            key = ids[number] if in_order else asked.get(question, question)
         if not key and number >= len(ids):
             raise BadInput(f"{where}: more answers than the data have samples ({len(ids)})")
-        yield key or ids[number], _said_in(row, where), where
+        yield key or ids[number], row, where
 
 
 def _said_in(row: Any, where: str) -> Any:

@@ -73,6 +73,17 @@ class Folder:
                     return place / name
         return None
 
+    def find_or_only(self, pattern: str, *names: str) -> Path:
+        """Like `find`, or the only file that matches a glob pattern: excerpts and copies have names of their own.
+
+        Raises:
+            BadInput: None of `names`, and no or several matches.
+        """
+        if (found := self.maybe(*names)) is not None:
+            return found
+        matches = [p for place in self.places for p in sorted(place.glob(pattern)) if p.is_file()]
+        return matches[0] if len(matches) == 1 else self.find(*names)
+
     @cached_property
     def _image_roots(self) -> list[Path]:
         subfolders = (
