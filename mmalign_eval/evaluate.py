@@ -16,6 +16,7 @@ from .judges.base import Judge
 from .judges.opening import open_judge
 from .models.base import ModelAdapter
 from .models.opening import open_model
+from .overlap import overlap
 from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, plan_size, plan_task, rows_hash
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
@@ -221,6 +222,7 @@ class _Run:
         result = {
             **described(plan.task, rows, judge=judge.describe() if plan.task.judge else None),
             **_asked(self.config, adapter, plan),
+            **_contamination(adapter, plan),
             "metrics": metrics_json(found),
             "provenance": provenance(self.config.seed, started, stats, time.perf_counter() - begin, adapter.describe()),
         }
@@ -272,6 +274,12 @@ def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
         "prompt": adapter.render(plan.flat[0]),
         "prompt_hash": digest_json([request.canonical for request in plan.flat]),
     }
+
+
+def _contamination(adapter: ModelAdapter, plan: TaskPlan) -> Result:
+    """How many of the task's images a checkpoint of our tuning was trained on, where that is on record."""
+    trained = adapter.training_record() if plan.task.modality == "image" else None
+    return {"contamination": overlap(plan.samples, trained).as_json()} if trained is not None else {}
 
 
 def _model_folder(out: Path, adapter: ModelAdapter) -> Path:

@@ -149,7 +149,8 @@ def _response(answer: dict[str, Any], status: Any) -> Response:
         # JSON has no infinity: what was impossible is null in the file
         values = tuple(-math.inf if value is None else float(value) for value in answer["logprobs"])
         return Response(status, logprobs=values, greedy=tuple(answer.get("greedy", ())))
-    return Response(status, text=answer["text"], finish=answer["finish"], new_tokens=answer["new_tokens"])
+    told = {"finish": answer["finish"], "new_tokens": answer["new_tokens"], "marks": tuple(answer.get("marks", ()))}
+    return Response(status, text=answer["text"], **told)
 
 
 def _asked_otherwise(task: Task, old: Result, samples: Sequence[Sample], stored: dict[str, Row]) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..overlap import sentence
 from ..results import Result
 
 if TYPE_CHECKING:
@@ -125,6 +126,10 @@ def _notes(results: Sequence[Result], few: bool) -> list[str]:
         notes.append(f"~ fewer than {FEW_CLUSTERS} clusters: the interval is rough")
     if any(r["data"]["source"] == "miniature" for r in results):
         notes.append("miniature data: shows that the machinery works, says nothing about real models")
+    for result in results:
+        if found := result.get("contamination"):
+            whose = f"{result['model']['name']}, {result['task']['name']}"
+            notes.append(f"{whose}: {sentence(found)}")
     truncated = sum(r["counts"]["n_truncated"] for r in results)
     if truncated:
         notes.append(f"{truncated} prompts were cut on the left to fit the model's context")

@@ -83,6 +83,25 @@ def new(
     return EXIT_OK
 
 
+@app.command("overlap")
+def overlap(
+    name: Annotated[str, typer.Argument(help="An image task")],
+    training: Annotated[str, typer.Option(help="Tuning file: JSON list, JSON lines or parquet with image names")],
+    images: Annotated[str, typer.Option(help="Folder that these names are relative to, to compare files too")] = "",
+    data: Data = None,
+    as_json: Annotated[str, typer.Option("--json", help="FILE or -: the counts and first matches")] = "",
+    include: Include = None,
+) -> int:
+    """Compare a tuning file's images with a task's: by COCO id, and by file hash where both are there."""
+    from .tasks_overlap import compare
+
+    _include(include)
+    name = _one(name)
+    for line in compare(name, training, images, _choice(data, [name]), as_json):
+        print(line)
+    return EXIT_OK
+
+
 @app.command("check")
 def check(
     names: Annotated[list[str], typer.Argument(help="Tasks, groups, globs or lm_eval:NAME")],

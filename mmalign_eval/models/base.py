@@ -65,6 +65,10 @@ class ModelAdapter(ABC):
     def check(self, request: Request) -> None:  # noqa: B027 - most adapters take every request
         """Raises `Refused` for a request this adapter cannot honour."""
 
+    def training_record(self) -> dict[str, Any] | None:
+        """What our tuning trained it on (`coco_ids`, `images`); None where nothing is recorded."""
+        return None
+
     def load(self) -> None:  # noqa: B027 - an API has no weights
         """Brings the weights into memory; called at most once, only if something is left to ask."""
 

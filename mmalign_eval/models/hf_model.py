@@ -18,6 +18,7 @@ from ..requests import Choose, Generate, Request, Response, failure
 from . import hf_loading
 from .encoding import Scored
 from .hf_base import HfBase
+from .tuned import read_training
 
 if TYPE_CHECKING:
     from .generation import Generated
@@ -48,6 +49,10 @@ class HfModel(HfBase):
     @abstractmethod
     def _load_weights(self) -> Any:
         """The model with its weights and its PEFT adapter."""
+
+    def training_record(self) -> dict[str, Any] | None:
+        """What stands beside the checkpoint and beside its PEFT adapter, together."""
+        return read_training(self.checkpoint.folder, self.options.adapter)
 
     def load(self) -> None:
         """Brings the weights; sees whether options may share a row.
