@@ -287,18 +287,23 @@ def unique_object(path: Path) -> dict[str, Any]:
         return by_id((key, value, str(path)) for key, value in found)
 
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
+        value = json.loads(_text(path), object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     if not isinstance(value, dict):
         raise BadInput(f"{path}: expected one JSON object, id to answer; found {type(value).__name__}")
     return value
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 yield f"{path}:{number}", json.loads(line)
