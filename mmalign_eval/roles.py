@@ -33,6 +33,7 @@ class JudgeRole:
         again: The request of attempt 1, 2, ... made of the first one (another temperature, a plainer question).
         failed: The official tool's verdict where every attempt failed.
         unasked: The verdict where there is nothing to ask.
+        number: A verdict as a number, to compare judges by; None where verdicts are no numbers.
     """
 
     name: str
@@ -45,6 +46,7 @@ class JudgeRole:
     again: Callable[[Generate, int], Generate] = lambda request, attempt: request
     failed: Any = None
     unasked: Any = None
+    number: Callable[[Any], float | None] = lambda verdict: float(verdict) if isinstance(verdict, int | float) else None
 
 
 @dataclass(frozen=True)
