@@ -156,7 +156,10 @@ def loglikelihoods(values: Any, options: int, where: str) -> Response:
 
 
 def choices(
-    path: Path, samples: Sequence[Sample], options: Callable[[Sample], Sequence[str]]
+    path: Path,
+    samples: Sequence[Sample],
+    options: Callable[[Sample], Sequence[str]],
+    scored: Callable[[Sample], int] | None = None,
 ) -> tuple[dict[str, Response], list[str]]:
     """A file of choices: an object of id to choice, or an entry a sample in the data's order.
 
@@ -165,15 +168,19 @@ def choices(
     own samples file. An id is the sample's, or what stands behind its last `/` where one sample
     alone has that.
 
+    Args:
+        path: The file.
+        samples: All samples, in the data's order.
+        options: A sample's options.
+        scored: How many of them have log-likelihoods, where a damaged row has others than a choice can name.
+
     Returns:
         Sample id to response, and the ids that are no sample's.
 
     Raises:
         BadInput: None of these forms, an id given twice, more entries than samples; names file and line.
     """
-    tails = Counter(sample.id.rpartition("/")[2] for sample in samples)
-    named = {sample.id: sample for sample in samples}
-    named |= {tail: sample for sample in samples if tails[tail := sample.id.rpartition("/")[2]] == 1}
+    named = _by_name(samples)
     found: dict[str, Response] = {}
     unknown: list[str] = []
     for key, value, where in _keyed(path, [sample.id for sample in samples]):
@@ -183,7 +190,12 @@ def choices(
             raise BadInput(f"{where}: id {key!r} occurs twice in the answers")
         else:
             sample = named[key]
-            found[sample.id] = _choice(_said_in(value, where), options(sample), where)
+            given = _said_in(value, where)
+            if isinstance(given, list):
+                found[sample.id] = loglikelihoods(given, (scored or (lambda s: len(options(s))))(sample), where)
+            else:
+                among = options(sample)
+                found[sample.id] = choosing(chosen(given, among, where), len(among))
     return found, unknown
 
 
@@ -208,14 +220,14 @@ def keyed_texts(
         BadInput: None of these forms, an answer given twice, more entries than samples; names file and line.
     """
     ids = [sample.id for sample in samples]
-    known, found, unknown = set(ids), dict[str, str](), list[str]()
+    known, found, unknown = _by_name(samples), dict[str, str](), list[str]()
     for key, value, where in _keyed(path, ids, [question.strip() for question in questions]):
         text = _text_in(value, column, where)
         if key not in known:
             unknown.append(key)
-        elif key not in found:
-            found[key] = text
-        elif not (isinstance(value, dict) and "resps" in value and found[key] == text):  # lm-eval: a line a filter
+        elif (name := known[key].id) not in found:
+            found[name] = text
+        elif not (isinstance(value, dict) and "resps" in value and found[name] == text):  # lm-eval: a line a filter
             raise BadInput(f"{where}: {key!r} is answered twice")
     return found, unknown
 
@@ -236,10 +248,11 @@ def _text_in(value: Any, column: str, where: str) -> str:
     return text_of(inner.get("solution") if isinstance(inner, dict) else inner, f"{where}: {name}")
 
 
-def _choice(value: Any, options: Sequence[str], where: str) -> Response:
-    if isinstance(value, list):
-        return loglikelihoods(value, len(options), where)
-    return choosing(chosen(value, options, where), len(options))
+def _by_name(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """Samples by id, and by what stands behind its last `/` where one alone has that."""
+    tails = Counter(sample.id.rpartition("/")[2] for sample in samples)
+    short = {tail: sample for sample in samples if tails[tail := sample.id.rpartition("/")[2]] == 1}
+    return short | {sample.id: sample for sample in samples}
 
 
 def _keyed(path: Path, ids: Sequence[str], questions: Sequence[str] = ()) -> Iterator[tuple[str, Any, str]]:
