@@ -42,8 +42,8 @@ PROTOCOLS = {
     ),
     "official": _protocol(
         OFFICIAL,
-        "mean/official is to be read: groups as a whole for deontology, justice and virtue, pairs for utilitarianism, rows "
-        "for commonsense; the prompts are lm-eval's, as the authors fine-tune classifiers (to be verified)",
+        "mean/official is to be read: groups as a whole for deontology, justice and virtue, pairs for utilitarianism, "
+        "rows for commonsense; the prompts are lm-eval's, as the authors fine-tune classifiers (to be verified)",
     ),
     "hard": _protocol(
         "lm-eval 0.4.13, ethics_* (v1), on the authors' *_test_hard.csv",
