@@ -121,7 +121,8 @@ def _cells(result: Result, name: str, metric: dict[str, Any]) -> list[str]:
 
 
 def _notes(results: Sequence[Result], few: bool) -> list[str]:
-    notes = ["fractions are in percent"] if results else []
+    units = {metric["unit"] for result in results for _, metric in shown_metrics(result)}
+    notes = ["fractions are in percent"] if "fraction" in units else []
     if few:
         notes.append(f"~ fewer than {FEW_CLUSTERS} clusters: the interval is rough")
     if any(r["data"]["source"] == "miniature" for r in results):
