@@ -25,11 +25,13 @@ def gaussian_noise(image: np.ndarray, severity: int, seed: int) -> np.ndarray:
     scale, random = NOISE[severity - 1], np.random.RandomState(seed)
     flat, out = image.reshape(-1), np.empty(image.size, dtype=np.uint8)
     for start in range(0, flat.size, BLOCK):
-        values = flat[start : start + BLOCK] / 255.0
-        values += random.normal(size=values.size, scale=scale)
-        np.clip(values, 0, 1, out=values)
-        values *= 255
-        out[start : start + BLOCK] = values
+        part = flat[start : start + BLOCK]
+        noisy = random.standard_normal(part.size)
+        noisy *= scale
+        noisy += part / 255.0
+        np.clip(noisy, 0, 1, out=noisy)
+        noisy *= 255
+        out[start : start + BLOCK] = noisy
     return out.reshape(image.shape)
 
 
