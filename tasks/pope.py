@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmalign_eval.tasks._pope_files import SPLITS, PopeFiles, by_split, matched, read_answers, split_in
 from mmalign_eval.tasks._profiles import sight_beyond_text
 
-from mmalign_eval.data.files import Folder, need, read_jsonl
-from mmalign_eval.data.source import HubRows, Source, TaskData
+from mmalign_eval.data.answers import part_paths, said
+from mmalign_eval.data.source import Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric, Record, by
-from mmalign_eval.metrics.yes_no import BINARY_METRICS, mean_over, official_yes_no, yes_no
-from mmalign_eval.requests import ImageRef, Response, greedy
+from mmalign_eval.metrics.yes_no import BINARY_METRICS, COUNTS, mean_over, official_yes_no, yes_no
+from mmalign_eval.requests import Response, greedy
+from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import ImageTask, Protocol, Sample, task
 
-SPLITS = ("random", "popular", "adversarial")  # how the objects that are not there were chosen
 SHORT = "{question}\nAnswer the question using a single word or phrase."
 PROTOCOLS = {
     "official": Protocol(
@@ -40,62 +41,29 @@ PROTOCOLS = {
 }
 
 
-class PopeFiles(TaskData):
-    """The released question files, or the hub's rows."""
-
-    folder = "pope"
-    layout = "coco_pope_{random,popular,adversarial}.json (any of them) and the COCO val2014 images in val2014/"
-    get = "github.com/RUCAIBox/POPE (output/coco) and images.cocodataset.org/zips/val2014.zip"
-    hub = HubRows(
-        ids=("lmms-lab-encoder/POPE", "lmms-lab/POPE"),
-        split="test",
-        columns=("question_id", "question", "answer", "image_source", "category"),
-        image="image",
-    )
-
-    def native(self, folder: Folder) -> Iterator[Sample]:
-        """Questions of the files that are there, in the order random, popular, adversarial."""
-        files = {s: folder.maybe(*(f"{place}coco_pope_{s}.json" for place in ("", "output/coco/"))) for s in SPLITS}
-        if not any(files.values()):
-            folder.find("coco_pope_random.json")
-        rows = [(split, *row) for split, file in files.items() if file for row in _questions(split, file)]
-        images = folder.images(name for _, _, name, *_ in rows)
-        for split, number, name, question, label, edition in rows:
-            yield _sample(split, number, question, label, name, images[name], edition)
-
-    def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
-        """The hub's rows; its configuration `Full` has the same columns. An image is repeated in each of its rows."""
-        images: dict[str, ImageRef] = {}
-        for index, row in enumerate(rows):
-            if (split := row["category"]) not in SPLITS:
-                raise BadInput(f"pope: row {index}: category {split!r} is none of {', '.join(SPLITS)}")
-            label = _label(row["answer"], f"pope: row {index}")
-            name = row["image_source"]
-            image = images.setdefault(name, row["image"])
-            yield _sample(split, row["question_id"], row["question"], label, name, image)
-
-
 @task("pope", version=1, protocols=PROTOCOLS, data=PopeFiles)
 class Pope(ImageTask):
     """9,000 yes/no questions on 500 COCO images; accuracy, precision, recall, F1 and yes-ratio of each split."""
 
     headline = (*(f"{split}/accuracy" for split in SPLITS), "mean/f1", "adversarial/yes_ratio")
     sources = ("https://arxiv.org/abs/2305.10355", "https://github.com/RUCAIBox/POPE")
+    submission = (
+        "jsonl in the questions' order: {question, answer}, or LLaVA's {question_id, prompt, text}; random=FILE, "
+        "popular=FILE, adversarial=FILE, a folder of files named so, or LLaVA's single file"
+    )
     edition = ""
 
     def samples(self, source: Source) -> Iterator[Sample]:
         """All questions; notes the edition of the files."""
-        for sample in super().samples(source):
-            self.edition = sample.data.get("edition", self.edition)
-            yield sample
+        return self._noted(super().samples(source))
 
     def score(self, sample: Sample, answer: str) -> Record:
         """Split, label, parsed answer and cell of the confusion table."""
         return {"split": sample.data["split"], **yes_no(sample.data["label"], answer)}
 
     def metrics(self) -> Sequence[Metric]:
-        """Each metric of each split, then the means of the three splits (LLaVA reports the mean F1)."""
-        return [*by("split", SPLITS, BINARY_METRICS), *mean_over("split", SPLITS)]
+        """Metrics and confusion counts of each split, then the means of the three (LLaVA reports the mean F1)."""
+        return [*by("split", SPLITS, (*BINARY_METRICS, *COUNTS)), *mean_over("split", SPLITS)]
 
     def right_answer(self, sample: Sample) -> Sequence[Response]:
         """The label."""
@@ -105,27 +73,39 @@ class Pope(ImageTask):
         """The edition of the question files, where it is not the current one."""
         return {"edition": self.edition} if self.edition else {}
 
+    def submitted(self, files: AnswerFiles, source: Source) -> Submission:
+        """Reads answer files; splits that no file answers are left out.
 
-def _questions(split: str, path: Path) -> list[tuple[Any, str, str, str, str]]:
-    """(number, image, question, label, edition) of a file. Two editions are around; the text is asked as it is."""
-    rows = []
-    for line, row in read_jsonl(path):
-        where = f"{path}:{line}"
-        number, image, text, label = need(row, ("question_id", "image", "text", "label"), where)
-        rows.append((number, image, text, _label(label, where)))
-    old = (split == "random" and len(rows) == 2910) or any("imange" in text for _, _, text, _ in rows)
-    edition = "old (2910 random questions)" if old else ""
-    return [(*row, edition) for row in rows]
+        Raises:
+            BadInput: Another format, an answer to another question, a split without questions.
+        """
+        paths = part_paths(files, SPLITS)
+        samples = self._by_split(source, paths)
+        given = {split: read_answers(path) for split, path in paths.items()}
+        if "" in given:
+            given = by_split(paths[""], given[""], samples)
+        found = Submission([s for split in samples if split in given for s in samples[split]], {})
+        for split, answers in given.items():
+            if split not in samples:
+                raise BadInput(f"--answers: no {split} questions in the data, only {', '.join(samples)}")
+            texts, unknown = matched(split, answers, samples[split])
+            found.responses |= {number: (said(text),) for number, text in texts.items()}
+            found.unknown += unknown
+        left = [split for split in samples if split not in given]
+        found.notes += [f"no answers to {', '.join(left)}: left out"] * bool(left)
+        return found
 
+    def _by_split(self, source: Source, paths: Mapping[str, Path]) -> dict[str, list[Sample]]:
+        """The questions by split; a single question file that says none has the split of the only answer file."""
+        part, path = next(iter(paths.items()))
+        data: PopeFiles = self.data  # type: ignore[assignment]
+        if source.file:
+            samples = list(self._noted(data.questions(data.open(source), part or split_in(path))))
+        else:
+            samples = list(self.samples(source))
+        return {split: own for split in SPLITS if (own := [s for s in samples if s.part == split])}
 
-def _label(label: Any, where: str) -> str:
-    if label not in ("yes", "no"):
-        raise BadInput(f"{where}: the label must be yes or no, found {label!r}")
-    return str(label)
-
-
-def _sample(
-    split: str, number: Any, question: str, label: str, name: str, image: ImageRef, edition: str = ""
-) -> Sample:
-    data = {"question": question, "label": label, "split": split, **({"edition": edition} if edition else {})}
-    return Sample(f"{split}/{number}", data, (image,), cluster=Path(name).stem, part=split)
+    def _noted(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            self.edition = sample.data.get("edition", self.edition)
+            yield sample

@@ -13,6 +13,7 @@ import numpy as np
 from .base import Metric, Record, Stat, Value, ratio
 
 OUTCOMES = ("TP", "FP", "TN", "FN")
+_OUTCOME_HELP = {"TP": "yes, rightly", "FP": "yes, wrongly", "TN": "no, rightly", "FN": "no, wrongly"}
 _NEGATIVE_WORDS = frozenset({"No", "not", "no"})
 
 
@@ -77,6 +78,24 @@ BINARY_METRICS = (
         help="answers parsed as yes / all (half of POPE's labels are yes)",
     ),
 )  # fmt: skip
+
+
+def _cell(place: int) -> Value:
+    return lambda sums: sums[..., place]
+
+
+COUNTS = tuple(
+    Metric(
+        name,
+        confusion,
+        _cell(place),
+        unit="answers",
+        better="neither",
+        best=None,
+        help=f"answers {_OUTCOME_HELP[name]}",
+    )
+    for place, name in enumerate(OUTCOMES)
+)
 
 
 def mean_over(field: str, parts: Sequence[str]) -> list[Metric]:
