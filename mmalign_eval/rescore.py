@@ -24,7 +24,7 @@ from .data.files import NotThere
 from .data.source import Source
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .judges.base import Judge, OfflineJudge
-from .plan import asked, limited, open_task
+from .plan import asked, limited, open_task, rows_hash
 from .registry import source_file
 from .requests import Response
 from .results import Result, find_results, read_result, read_samples, signature
@@ -57,6 +57,12 @@ def find_runs(folder: Path, tasks: Sequence[str] = ()) -> list[Path]:
         if not tasks or any(fnmatch.fnmatchcase(name, p) or name == p for p in tasks)
     ]  # fmt: skip
     return wanted
+
+
+def has_role(path: Path) -> bool:
+    """Whether a result is of a task in which something is judged."""
+    task = read_result(path)["task"]
+    return open_task(task["name"], task["protocol"]).judge is not None
 
 
 def rescore(
@@ -126,7 +132,8 @@ def _same_data(task: Task, old: Result, samples: Sequence[Sample], stored: dict[
     known = {sample.id for sample in samples}
     unknown = [key for key in stored if key not in known]
     if not unknown:
-        return []
+        same = task.protocol_name != old["task"]["protocol"] or old["data"].get("rows") in (None, rows_hash(samples))
+        return [] if same else ["these data are not those of the run: same ids, other rows"]
     if task.protocol_name == old["task"]["protocol"] or len(unknown) == len(stored):
         raise BadInput(f"{len(unknown)} answers of the run are no samples of these data: {named(unknown)}; see --data")
     return [f"{len(unknown)} answers of the run are no samples under protocol {task.protocol_name}"]

@@ -112,6 +112,8 @@ def _submission(
     from ..plan import open_task
 
     task = open_task(name_of_task, protocol)
+    if judging.judge and task.judge is None:
+        raise BadInput(f"--judge {judging.judge}: nothing is judged in {task.name}")
     source, given = score_source(task, data, files)
     with _Judging(judging, store or (f"{out}/store.sqlite" if out else "")) as judge:
         found = score_submission(
@@ -126,9 +128,11 @@ def _run(
     folder: str, data: str, protocol: str, tasks: Sequence[str], judging: JudgeOptions, allow_missing: bool,
     json_to: str, out: str, store: str,
 ) -> int:  # fmt: skip
-    from ..rescore import find_runs, rescore
+    from ..rescore import find_runs, has_role, rescore
 
     runs = find_runs(Path(folder), tasks)
+    if judging.judge and not any(has_role(path) for path in runs):
+        raise BadInput(f"--judge {judging.judge}: nothing is judged in {folder}")
     place = Path(out) if out else Path(folder) / "rescored"
     found, paths = [], []
     with _Judging(judging, store or f"{place}/store.sqlite") as judge:
