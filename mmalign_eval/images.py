@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import itertools
+import json
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -25,6 +28,8 @@ def read_bytes(ref: ImageRef) -> bytes:
     Raises:
         ImageError: The file is missing or the row holds no image.
     """
+    if ref.row >= 0 and ref.path.endswith(".jsonl"):
+        return _embedded(ref)
     if ref.row >= 0:
         cell = _arrow_table(ref.path).column(ref.column)[ref.row].as_py()
         data = cell.get("bytes") if isinstance(cell, dict) else cell
@@ -37,6 +42,26 @@ def read_bytes(ref: ImageRef) -> bytes:
         return Path(ref.path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read image {ref.path}: {error.strerror or error}") from error
+
+
+def _embedded(ref: ImageRef) -> bytes:
+    """The image that a line of a JSON-lines file holds as base64 (a data URL's head before it is skipped)."""
+    try:
+        with Path(ref.path).open("rb") as file:
+            file.seek(_line_starts(ref.path)[ref.row])
+            text = json.loads(file.readline())[ref.column]
+        return base64.b64decode(text.rpartition(",")[2], validate=True)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ImageError(
+            f"line {ref.row + 1} of {ref.path} holds no base64 image in {ref.column!r}: {error}"
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _line_starts(path: str) -> list[int]:
+    """Where each line of a file begins, in bytes."""
+    with Path(path).open("rb") as file:
+        return [0, *itertools.accumulate(len(line) for line in file)]
 
 
 @lru_cache(maxsize=1_000_000)

@@ -25,8 +25,8 @@ class ImageRef:
     """Where an image is; its pixels are read only when a batch needs them.
 
     Attributes:
-        path: An image file, or an Arrow file when `row` is set.
-        row: Row of the Arrow file that holds the encoded image, or -1.
+        path: An image file, or an Arrow or `.jsonl` file when `row` is set.
+        row: Row of the file that holds the encoded image (base64 in JSON lines), counted from 0, or -1.
         column: Column of that row.
         transforms: Transforms applied after decoding, in order: `name` or `name:argument:...` (`data/transforms.py`).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,16 @@ class Folder:
         )
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file (`BadInput` with the line of the first error)."""
+def read_json(path: Path, without: Collection[str] = ()) -> Any:
+    """A JSON file (`BadInput` with the line of the first error).
+
+    Args:
+        path: The file.
+        without: Fields that no object of the file needs to keep (outlines, that fill gigabytes).
+    """
+    drop = (lambda found: {k: v for k, v in found.items() if k not in without}) if without else None
     try:
-        return json.loads(_text(path))
+        return json.loads(_text(path), object_hook=drop)
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
 

@@ -55,7 +55,10 @@ def media_type(data: bytes) -> str:
 
 
 def messages(prompt: Prompt, urls: list[str]) -> list[dict[str, Any]]:
-    """Chat messages: system, demonstrations, then the user's images followed by the text."""
+    """Chat messages: system, demonstrations, then the user's images followed by the text.
+
+    A prompt that is all system text stays one message, as judges that are asked so expect it.
+    """
     out: list[dict[str, Any]] = []
     if prompt.system is not None:
         out.append({"role": "system", "content": prompt.system})
@@ -65,7 +68,7 @@ def messages(prompt: Prompt, urls: list[str]) -> list[dict[str, Any]]:
     if urls:
         content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         content.append({"type": "text", "text": prompt.text})
-    return [*out, {"role": "user", "content": content}]
+    return [*out, {"role": "user", "content": content}] if content or not out else out
 
 
 def decoding(params: GenParams, send_stop: bool) -> dict[str, Any]:
