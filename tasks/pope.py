@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class Pope(ImageTask):
             samples = list(self.samples(source))
         return {split: own for split in SPLITS if (own := [s for s in samples if s.part == split])}
 
-    def _noted(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+    def _noted(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         for sample in samples:
             self.edition = sample.data.get("edition", self.edition)
             yield sample
