@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .derive import blank, corrupt, noise, shuffle
     from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
     from .models.opening import open_model as load_model
     from .requests import Choose, Generate, GenParams, ImageRef, Prompt, Response
@@ -31,16 +32,21 @@ _WHERE = {
     "RunOutcome": "evaluate",
     "Sample": "task",
     "Task": "task",
+    "blank": "derive",
+    "corrupt": "derive",
     "evaluate": "evaluate",
     "load_model": "models.opening:open_model",
+    "noise": "derive",
     "read_result": "results",
     "read_samples": "results",
+    "shuffle": "derive",
     "task": "task",
 }
 
 __all__ = [
     "Choose", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter", "Response",
-    "RunConfig", "RunOutcome", "Sample", "Task", "evaluate", "load_model", "read_result", "read_samples", "task",
+    "RunConfig", "RunOutcome", "Sample", "Task", "blank", "corrupt", "evaluate", "load_model", "noise", "read_result",
+    "read_samples", "shuffle", "task",
 ]  # fmt: skip
 
 

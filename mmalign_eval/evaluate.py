@@ -117,15 +117,20 @@ def evaluate(config: RunConfig, reporter: Reporter | None = None, *, dry_run: bo
     protocols = choose_protocols(config.protocol, names)
     specs = list(dict.fromkeys(config.models))
     data = DataChoice.parse(config.data, only_mini=all(spec.split(":")[0].split(",")[0] == "mini" for spec in specs))
-    unknown = [t for t in data.tasks if t not in [*names, *map(base_name, names)]]
+    unknown = [t for t in data.tasks if t not in map(base_name, names)]
     if unknown:
-        raise BadInput(f"--data {unknown[0]}=: task {unknown[0]!r} is not selected{did_you_mean(unknown[0], names)}")
+        raise BadInput(f"--data {unknown[0]}=: task {unknown[0]!r} is not selected{_instead(unknown[0], names)}")
     adapters = [open_model(spec, config.model_options) for spec in specs]
     run = _Run(config, reporter, names, protocols, data)
     if dry_run:
         run.dry(adapters)
         return RunOutcome([], [], 0)
     return run.real(adapters)
+
+
+def _instead(task: str, names: Sequence[str]) -> str:
+    """The name that `--data` takes: of `blank(NAME)` it is NAME."""
+    return did_you_mean(base_name(task), list(map(base_name, names)))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import operator
 import pkgutil
+import re
 import sys
 import zlib
 from collections.abc import Iterable
@@ -76,8 +77,10 @@ def _join(registry: LazyRegistry[Any]) -> str:
 IMAGE_TRANSFORMS: LazyRegistry[Any] = LazyRegistry(
     "image transform",
     {
+        "blank": "mmalign_eval.data.transforms:blank",
         "center_crop": "mmalign_eval.data.transforms:center_crop",
         "corrupt": "mmalign_eval.data.transforms:corrupt",
+        "noise": "mmalign_eval.data.transforms:noise",
     },
 )
 
@@ -184,8 +187,13 @@ class TaskRegistry:
                 matches = fnmatch.filter(self.names(), pattern)
                 if not matches:
                     raise BadInput(f"no task matches {pattern!r}; `mmeval tasks list` shows all{self._broken()}")
-            elif pattern.startswith("lm_eval:") or pattern.endswith(")"):  # `blank(NAME)`: made when it is opened
+            elif pattern.startswith("lm_eval:"):
                 matches = [pattern]
+            elif pattern.endswith(")"):  # a task made of another, `blank(NAME)`: made when it is opened
+                inner = re.search(r"\(([^(),]+)[,)]", pattern)
+                if inner and not inner[1].strip().startswith("lm_eval:"):
+                    self.get(inner[1].strip())
+                matches = ["".join(pattern.split())]
             else:
                 matches = [self.get(pattern).name]
             found.update(dict.fromkeys(matches))

@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 def result_stem(task: str, protocol: str, default_protocol: str, judge: str = "") -> str:
-    """File name without suffix; characters that file systems dislike are replaced.
+    """File name without suffix: `corrupt-NAME-fog-3` for `corrupt(NAME,fog,3)`; odd characters are replaced.
 
     Args:
         task: Name of the task.
@@ -35,7 +35,8 @@ def result_stem(task: str, protocol: str, default_protocol: str, judge: str = ""
         default_protocol: The protocol that goes without saying.
         judge: Who judged, if it was not the task's own stand-in: results by two judges lie side by side.
     """
-    stem = task if protocol == default_protocol else f"{task}@{protocol}"
+    name = task.replace(")", "")  # what it was made of stands in front, so names stay different without it
+    stem = name if protocol == default_protocol else f"{name}@{protocol}"
     stem += f"+{judge}" if judge else ""
     return "".join(c if c.isalnum() or c in "._-@+" else "-" for c in stem)
 

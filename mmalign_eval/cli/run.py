@@ -147,7 +147,17 @@ def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 
 
 def _split(values: Texts) -> Texts:
-    return None if values is None else [part.strip() for value in values for part in value.split(",") if part.strip()]
+    """Parts between commas, but for commas inside parentheses: `corrupt(NAME,contrast,3)` is one name."""
+    if values is None:
+        return None
+    parts, depth = [""], 0
+    for character in ",".join(values):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _options(values: Texts) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""`mmeval tasks`: list, show, new, check."""
+"""`mmeval tasks`: list, show, new, check, overlap, docs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def list_tasks(
     include: Include = None,
 ) -> int:
     """List all tasks and groups, and the plugins that did not load."""
+    from ..derive import FORMS
     from ..registry import TASKS
 
     _include(include)
@@ -41,6 +42,7 @@ def list_tasks(
     for group, names in TASKS.groups().items():
         print(f"group {group}: {' '.join(names)}" if names else f"group {group}: empty")
     print("any task of lm-eval: lm_eval:NAME")
+    print("an image task with other images: " + " ".join(FORMS.values()))
     for origin, cause in TASKS.failures.items():
         print(f"did not load: {origin}: {cause}")
     return EXIT_OK
@@ -48,7 +50,7 @@ def list_tasks(
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A task, or lm_eval:NAME")],
+    name: Annotated[str, typer.Argument(help="A task, lm_eval:NAME, or one made of another: blank(TASK)")],
     protocol: Annotated[str, typer.Option(help="Another protocol than the default")] = "",
     data: Data = None,
     include: Include = None,
@@ -83,6 +85,16 @@ def new(
     return EXIT_OK
 
 
+@app.command("docs")
+def docs() -> int:
+    """Print docs/tasks.md: every built-in task with its data, protocols, metrics and published numbers."""
+    from .tasks_docs import lines
+
+    for line in lines():
+        print(line)
+    return EXIT_OK
+
+
 @app.command("overlap")
 def overlap(
     name: Annotated[str, typer.Argument(help="An image task")],
@@ -104,7 +116,7 @@ def overlap(
 
 @app.command("check")
 def check(
-    names: Annotated[list[str], typer.Argument(help="Tasks, groups, globs or lm_eval:NAME")],
+    names: Annotated[list[str], typer.Argument(help="Tasks, groups, globs, lm_eval:NAME or blank(TASK)")],
     protocol: Annotated[str, typer.Option(help="Only this protocol [all that the task has]")] = "",
     data: Data = None,
     limit: Annotated[int, typer.Option(help="First N samples of each part", min=1)] = 20,
@@ -166,17 +178,21 @@ def _one(name: str) -> str:
     """A single task's name, checked."""
     from ..registry import TASKS
 
-    return name if name.startswith("lm_eval:") else str(TASKS.get(name).name)
+    if name.startswith("lm_eval:") or name.endswith(")"):
+        return TASKS.resolve([name])[0]
+    return str(TASKS.get(name).name)
 
 
 def _choice(data: Texts, tasks: Sequence[str]) -> DataChoice:
     """Where samples come from: the miniature if nothing else is said, as these verbs score no real model."""
     from ..data.source import DataChoice
+    from ..plan import base_name
 
     choice = DataChoice.parse(data or (), only_mini=True)
+    bases = list(map(base_name, tasks))
     for name in choice.tasks:
-        if name not in tasks:
-            raise BadInput(f"--data {name}=: task {name!r} is not selected{did_you_mean(name, tasks)}")
+        if name not in bases:
+            raise BadInput(f"--data {name}=: task {name!r} is not selected{did_you_mean(base_name(name), bases)}")
     return choice
 
 
