@@ -83,15 +83,26 @@ class _Reader:
         for part in _parts_of(entries, name, self._options):
             stated = [(k, v[LOGPROBS[part]] if _named_lists(v) else v, w) for k, v, w in entries
                       if not _named_lists(v) or LOGPROBS[part] in v]  # fmt: skip
+            if self._follows_table(part, stated):
+                stated = [(sample.id, v, w) for sample, (_, v, w) in zip(self._own(part), stated, strict=True)]
+                self.notes.append(f"{part}: the lists are in the order of TruthfulQA.csv, by their sizes")
             for sample, value, where in self._placed(part, stated):
                 self.responses[sample.id] = (_choice(value, sample, where),)
+
+    def _follows_table(self, part: str, entries: Sequence[Entry]) -> bool:
+        """Whether lists without ids have as many entries as options in the table's order, and not in the choices'."""
+        sizes = [len(value) if isinstance(value, list) and not key else 0 for key, value, _ in entries]
+        return sizes != self._options(part) and sizes == [len(_options(sample)) for sample in self._own(part)]
 
     def _options(self, part: str) -> list[int]:
         """How many options each question has, in the order of the file of choices."""
         return [len(_options(sample)) for sample in self._in_order(part)]
 
+    def _own(self, part: str) -> list[Sample]:
+        return [sample for sample in self._samples if sample.part == part]
+
     def _in_order(self, part: str) -> list[Sample]:
-        own = [sample for sample in self._samples if sample.part == part]
+        own = self._own(part)
         return own if part == "gen" else sorted(own, key=lambda sample: int(sample.data["doc"]["number"]))
 
     def _placed(self, part: str, entries: Any) -> Iterator[tuple[Sample, Any, str]]:
