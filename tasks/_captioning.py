@@ -129,7 +129,7 @@ class CaptionTask(ImageTask):
     """A description of each image, scored against its references by the COCO caption tools."""
 
     submission = 'COCO results: [{"image_id": 391895, "caption": "..."}], each image once'
-    data: ClassVar[CaptionFiles]  # type: ignore[assignment]
+    data: ClassVar[CaptionFiles]
     pool: Sequence[tuple[str, ...]] = ()
 
     def samples(self, source: Source) -> Iterable[Sample]:

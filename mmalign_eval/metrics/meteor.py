@@ -40,7 +40,7 @@ def _server() -> JavaServer:
     if not _running or not _running[-1].alive:
         for old in _running:
             old.close()
-        _running[:] = [JavaServer("METEOR", ["-Xmx2G", "-jar", jar(*JAR), "-", "-", "-stdio", "-l", "en", "-norm"])]
+        _running[:] = [JavaServer("METEOR", ["-Xmx1500m", "-jar", jar(*JAR), "-", "-", "-stdio", "-l", "en", "-norm"])]
     return _running[-1]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from mmalign_eval.errors import BadInput, MmevalError
 from mmalign_eval.metrics import captions, java, meteor, ptb
-from mmalign_eval.metrics.captions import CAPTION_METRICS, cider, score_captions
+from mmalign_eval.metrics.captions import CAPTION_METRICS, score_captions
+from mmalign_eval.metrics.cider import cider
 from tests.support import shared_data
 
 GOLDEN = json.loads(Path(__file__).with_name("captions_golden.json").read_text(encoding="utf-8"))
