@@ -92,8 +92,8 @@ class Squad2(LmEvalTask):
 
     @property
     def takes_shots(self) -> bool:
-        """Shots can be asked for although no protocol has any."""
-        return True
+        """The old harness can show demonstrations (its protocol uses none); the class in lm-eval 0.4.13 cannot."""
+        return self.protocol_name == "paper"
 
     def own_binding(self, source: Source | None) -> OldHarness | None:
         """The old harness; it also reads the documents of answers that are only scored."""
