@@ -27,6 +27,10 @@ def lines(name: str, protocol: str, data: DataChoice) -> Iterator[str]:
     yield from _head(task)
     yield from _protocols(task)
     yield from _data(task)
+    if task.submission:
+        yield f"answers   mmeval score {task.name} --answers: {task.submission}"
+    if task.judge:
+        yield f"judge     {task.judge.name}: officially {task.judge.official}; offline stand-in {task.judge.stand_in}"
     try:
         yield from _metrics(task, data)
     except MmevalError:
@@ -57,13 +61,13 @@ def _protocol(protocol: Protocol) -> Iterator[str]:
         yield f"source    {protocol.source}"
     shots = f", {protocol.shots} shots" if protocol.shots else ""
     image = f", image {' '.join(protocol.image)}" if protocol.image else ""
-    yield f"decoding  {_params(protocol.params)}; template {protocol.template}{shots}{image}"
+    yield f"decoding  {decoding(protocol.params)}; template {protocol.template}{shots}{image}"
     if protocol.note:
         yield f"note      {protocol.note}"
 
 
-def _params(params: GenParams) -> str:
-    """Fields that differ from plain greedy decoding."""
+def decoding(params: GenParams) -> str:
+    """How to decode, in words: the fields that differ from plain greedy decoding."""
     plain = GenParams()
     said = [f"{f}={getattr(params, f)!r}" for f in GenParams.__dataclass_fields__ if f not in ("max_new_tokens", "seed")
             and getattr(params, f) != getattr(plain, f)]  # fmt: skip
@@ -131,7 +135,7 @@ def _request(request: Request, number: int, count: int) -> Iterator[str]:
         for option in request.options:
             yield f"option    {option!r}"
     else:
-        yield f"decoding  {_params(request.params)}"
+        yield f"decoding  {decoding(request.params)}"
 
 
 def _answer(request: Request, right: Response) -> str:
