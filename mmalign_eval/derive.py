@@ -143,6 +143,8 @@ def _made(
         raise BadInput(f"{name}: task {base.name} shows no images; {form} is for image tasks")
 
     def samples(self: Task, source: Source) -> Iterable[Sample]:
+        if not source.images:  # its answers are only scored: nobody looks at an image, and none need be there
+            return base.samples(self, source)
         return _named(name, change(base.samples(self, source)))
 
     def submitted(self: Task, files: AnswerFiles, source: Source) -> Submission:

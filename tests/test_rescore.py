@@ -154,6 +154,20 @@ def test_a_limited_run_of_the_miniature_and_a_derived_task(tmp_path: Path, capsy
     assert len(list((tmp_path / "res" / "rescored" / "m").glob("*.samples.jsonl"))) == 2
 
 
+def test_a_derived_task_is_scored_without_its_images(quiz: Path) -> None:
+    (quiz / "data" / "images").mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(quiz / "data" / "images" / f"{i}.png")
+    (quiz / "m.json").write_text(json.dumps(RULES[2:]))
+    command = ["run", "--model", "scripted:m.json", "--include", "quiz.py", "--data", "data", "--out", "res"]
+    assert main([*command, "--tasks", "shuffle(quiz)"]) == 0
+    for image in (quiz / "data" / "images").iterdir():
+        image.unlink()
+    assert again("--data", "data") == 0
+    [made] = (quiz / "res" / "rescored" / "m").glob("*quiz*.json")
+    assert read_result(made)["task"]["name"] == "shuffle(quiz)"
+
+
 def test_log_likelihoods_come_back_from_the_file(tmp_path: Path) -> None:
     """A text task of lm-eval: its answers are log-likelihoods and greedy flags."""
     (tmp_path / "m.json").write_text(json.dumps([{"match": "", "choose": 1, "text": "no comment"}]))
