@@ -81,10 +81,11 @@ def best_threshold(records: Sequence[Record], field: str) -> tuple[float, float]
     """
     if not records:
         return float("nan"), float("nan")
-    rows = [(r["na_prob"], r["order"], r[field] if r["has_answer"] else -float(r["said"])) for r in records]
+    rows = [(r["na_prob"], r["order"], r[field] if r["has_answer"] else -float(r["said"]), r["has_answer"])
+            for r in records]  # fmt: skip
     table = np.array(rows, dtype=np.float64)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    withheld = sum(not r["has_answer"] for r in records)  # right where every answer is withheld
+    withheld = float((1 - table[:, 3]).sum())  # right where every answer is withheld
     reached = withheld + np.cumsum(table[:, 2])
     at = int(np.argmax(reached))
     if reached[at] <= withheld:
