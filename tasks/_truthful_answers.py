@@ -51,7 +51,7 @@ def read_submission(files: AnswerFiles, samples: Sequence[Sample]) -> Submission
             reader.generations(_column(path, files.options.get("column", "")))
             continue
         entries = list(_entries(path))
-        if name == "gen" or (not name and not any(map(_is_choice, entries))):
+        if name == "gen" or (not name and not (entries and all(map(_is_choice, entries)))):
             reader.generations((key, _text(value, where), where) for key, value, where in entries)
         else:
             reader.choices(entries, name)
@@ -109,9 +109,8 @@ class _Reader:
         """Entries with their samples: by question, by sample id, by row, else by order."""
         order = self._in_order(part)
         if not order:
-            raise BadInput(
-                f"--answers: answers for {part}, but --data holds no {'table' if part == 'gen' else 'choices'}"
-            )
+            needed = "TruthfulQA.csv" if part == "gen" else "mc_task.json"
+            raise BadInput(f"--answers: answers for {part}, but --data holds no {needed}")
         self.parts.add(part)
         named = {str(row): sample for row, sample in enumerate(order)}
         named |= {sample.data["doc"]["question"].strip(): sample for sample in order}

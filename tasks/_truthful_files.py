@@ -42,9 +42,7 @@ class TruthfulFiles(TaskData):
         if folder.need_images or not (table or choices):
             table, choices = folder.find(TABLE), folder.find(*CHOICE_FILES)
         if table is None or choices is None:
-            return _one_sided(
-                list(_read_table(table)) if table else [], list(_read_choices(choices)) if choices else []
-            )
+            return _one_sided(table, choices)
         return _samples(list(_read_table(table)), list(_read_choices(choices)), str(table))
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterable[Sample]:
