@@ -1,0 +1,277 @@
+"""What the two tasks of hallucinated objects share: which objects COCO's images have, and captions as submitted.
+
+The objects of an image (LisaAnne/Hallucination utils/chair.py; RLHF-V eval/eval_gpt_obj_halbench.py): the categories
+of its instances, and those that its human captions name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
+from mmalign_eval.data.coco import coco_id
+from mmalign_eval.data.files import Folder, need, read_json
+from mmalign_eval.errors import BadInput
+from mmalign_eval.metrics.chair.objects import Flavour, ObjectTable, default_table, parse_table
+from mmalign_eval.roles import AnswerFiles, Submission
+from mmalign_eval.task import Sample
+
+LAYOUT = (
+    "annotations/instances_val2014.json and captions_val2014.json (any split of COCO; prepared: objects.json with "
+    "{image_id: [objects]}) and, for runs, the images in val2014/"
+)
+GET = "cocodataset.org (annotations_trainval2014.zip, val2014.zip)"
+HEAVY = ("segmentation", "bbox", "license", "flickr_url", "coco_url", "date_captured")
+_SPLITS = ("val2014", "val2017", "train2014", "train2017")  # looked into in this order, until every image was found
+_FOLDERS = ("", "annotations", "coco", "coco/annotations", "../coco", "../coco/annotations")
+_OFFICIAL_TABLES = {
+    "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2": "synonyms.txt (LisaAnne/Hallucination)",
+    "681041d2958d7871ed6fa69c3108f34aa6a0a354eb53ed4c5a425e65f86bc72a": "synonyms_refine.txt (RLHF-V)",
+}
+_TEXTS = ("caption", "text", "answer", "response")  # what the tools around call an answer
+_QUESTIONS = ("question", "prompt", "raw_question")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One answer of a submission; image and question are empty where the file does not say."""
+
+    where: str
+    image: str
+    question: str
+    text: str
+
+
+def open_table(flavour: Flavour, path: Path | None) -> tuple[ObjectTable, str]:
+    """The table of a `--synonyms` file or our own, and its name for signatures.
+
+    Raises:
+        BadInput: The file cannot be read, or holds no table.
+    """
+    if path is None:
+        return default_table(flavour), "built-in"
+    try:
+        data = path.read_bytes()
+        table = parse_table(data.decode("utf-8-sig").replace("\r\n", "\n"), flavour)
+    except OSError as error:
+        raise BadInput(f"--synonyms {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"--synonyms {path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if not any(len(line) > 1 for line in table.lines):
+        raise BadInput(f"--synonyms {path}: no synonyms; expected a category a line, 'person, man, woman, ...'")
+    sha = hashlib.sha256(data).hexdigest()
+    return table, _OFFICIAL_TABLES.get(sha, f"sha256 {sha[:12]}")
+
+
+def object_images(folder: Folder) -> dict[str, str]:
+    """COCO id to file name of every image of the first annotation file.
+
+    Raises:
+        BadInput: There is none, or it has another layout.
+    """
+    instances = _annotation_pairs(folder)[0][0]
+    rows = _rows(read_json(instances, HEAVY), "images", instances)
+    return {image_number(number, where): name for where, (number, name) in _fields(rows, "id", "file_name")}
+
+
+def objects_of(folder: Folder, table: ObjectTable, wanted: Collection[str] | None) -> dict[str, list[str]]:
+    """COCO id to the categories that the image has, for the images wanted that the folder knows.
+
+    Args:
+        folder: With COCO's annotation files, or with prepared objects (which decide alone, as they are).
+        table: Of synonyms: names the categories, and finds them in captions.
+        wanted: Ids; None: all of a prepared file.
+
+    Raises:
+        BadInput: Neither is there, or another layout.
+    """
+    if prepared := prepared_file(folder):
+        return _prepared(prepared, table)
+    found: dict[str, set[str]] = {}
+    for instances, captions in _annotation_pairs(folder):
+        missing = {number for number in wanted or () if number not in found}
+        if missing or wanted is None:
+            found.update(_annotated(instances, captions, table, missing if wanted is not None else None))
+    return {number: sorted(objects) for number, objects in found.items()}
+
+
+def prepared_file(folder: Folder) -> Path | None:
+    """The file of prepared objects: the one named by `--data`, or `objects.json`."""
+    if folder.given and not folder.given.name.startswith(("instances_", "captions_")):
+        return folder.given
+    return None if folder.given else folder.maybe("objects.json")
+
+
+def read_captions(files: AnswerFiles) -> list[Caption]:
+    """The answers of a submission, in its order.
+
+    `{"image_id", "caption"}` as JSON lines, list or `{image_id: caption}`; the results of LisaAnne's tool (`imgToEval`)
+    and of CHAIR scorers (`sentences`); RLHF-V's answer files (`question`/`prompt`, `answer`/`text`).
+
+    Raises:
+        BadInput: Another format; names file and line.
+    """
+    path = one_path(files)
+    if path.is_dir():
+        raise BadInput(f"--answers {path}: expected a file, found a folder")
+    captions = [_caption(where, row) for where, row in _caption_rows(path)]
+    if not captions:
+        raise BadInput(f"{path}: no answers in it")
+    return captions
+
+
+def every_object(objects: Iterable[str]) -> str:
+    """A text that names every category; a single bus is never found by CHAIR's singulariser."""
+    return ", ".join("buses" if name == "bus" else name for name in objects) + "."
+
+
+def image_number(value: Any, where: str) -> str:
+    """A COCO image id as text, given as number, as digits or as COCO's file name.
+
+    Raises:
+        BadInput: Something else.
+    """
+    if isinstance(value, str):
+        name = coco_id(value) if not value.isdecimal() else value
+        return str(int(name)) if name.isdecimal() else name
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise BadInput(f"{where}: expected a COCO image id, found {value!r:.60}")
+
+
+def _caption_rows(path: Path) -> Iterable[tuple[str, Any]]:
+    rows = read_rows(path)
+    if len(rows) != 1 or not isinstance(rows[0][1], dict):
+        return rows
+    where, whole = rows[0]
+    for key in ("imgToEval", "sentences"):
+        if key in whole:
+            listed = whole[key].values() if isinstance(whole[key], dict) else whole[key]
+            return [(f"{where}: {key}[{i}]", row) for i, row in enumerate(listed)]
+    if whole and all(isinstance(value, str) for value in whole.values()) and not set(_TEXTS) & set(whole):
+        return [(f"{where}: {key!r}", {"image_id": key, "caption": value}) for key, value in whole.items()]
+    return rows
+
+
+def _caption(where: str, row: Any) -> Caption:
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: expected an object with image_id and caption, found {type(row).__name__}")
+    key = next((name for name in _TEXTS if name in row), None)
+    if key is None:
+        raise BadInput(f"{where}: field 'caption' is missing (or text, answer); found {', '.join(map(str, row))}")
+    more = row.get("metainfos")
+    image = row.get("image_id", more.get("image_id") if isinstance(more, dict) else None)
+    text = text_of(row[key], where)
+    if key in ("text", "answer"):
+        text = text.replace("Assistant:", "").strip()  # as RLHF-V's reader
+    question = next((row[name] for name in _QUESTIONS if isinstance(row.get(name), str)), "")
+    return Caption(where, "" if image is None else image_number(image, where), question, text)
+
+
+def _prepared(path: Path, table: ObjectTable) -> dict[str, list[str]]:
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: expected {{image_id: [objects]}}, found a JSON {type(data).__name__}")
+    found = {}
+    for key, objects in data.items():
+        where = f"{path}: {key!r}"
+        if not isinstance(objects, list) or not all(isinstance(name, str) for name in objects):
+            raise BadInput(f"{where}: expected a list of object names")
+        number = image_number(key, where)
+        if number in found:
+            raise BadInput(f"{where}: image {number} occurs twice")
+        found[number] = sorted({table.category.get(name, name) for name in objects})
+    return found
+
+
+def _annotation_pairs(folder: Folder) -> list[tuple[Path, Path]]:
+    """(instances, captions) of each split that is there."""
+    places = [folder.given.parent] if folder.given else [p / sub for p in folder.places for sub in _FOLDERS]
+    found = {path.stem.partition("_")[2]: path for place in reversed(places) for path in place.glob("instances_*.json")}
+    if folder.given:
+        own = folder.given.stem.partition("_")[2]
+        found = {split: path for split, path in found.items() if split == own}
+    if not found:
+        folder.find("annotations/instances_val2014.json", "instances_val2014.json")
+    pairs = []
+    for split in sorted(found, key=lambda name: (*(name != known for known in _SPLITS), name)):
+        captions = found[split].with_name(f"captions_{split}.json")
+        if not captions.is_file():
+            raise BadInput(
+                f"{folder.task}: {captions.name} is not beside {found[split]}; objects come from instances and captions"
+            )
+        pairs.append((found[split], captions))
+    if not pairs:
+        raise BadInput(f"{folder.task}: instances_*.json is not beside {folder.given}; expected {folder.layout}")
+    return pairs
+
+
+def _annotated(
+    instances: Path, captions: Path, table: ObjectTable, wanted: Collection[str] | None
+) -> dict[str, set[str]]:
+    data = read_json(instances, HEAVY)
+    known = {image_number(number, where) for where, (number,) in _fields(_rows(data, "images", instances), "id")}
+    found: dict[str, set[str]] = {number: set() for number in (known if wanted is None else known & set(wanted))}
+    names = {key: name for _, (key, name) in _fields(_rows(data, "categories", instances), "id", "name")}
+    if not any(name in table.category for name in names.values()):
+        raise BadInput(f"{instances}: none of its categories is in the table of synonyms: {', '.join(names.values())}")
+    for where, (number, key) in _fields(_rows(data, "annotations", instances), "image_id", "category_id"):
+        if (objects := found.get(str(number))) is None:
+            continue
+        if key not in names:
+            raise BadInput(f"{where}: category_id {key} is not among the categories of the file")
+        if names[key] in table.category:  # what the table does not have is never found in an answer either
+            objects.add(table.category[names[key]])
+    for where, (number, caption) in _fields(
+        _rows(read_json(captions, HEAVY), "annotations", captions), "image_id", "caption"
+    ):
+        if (objects := found.get(str(number))) is not None:
+            objects.update(category for _, category in table.mentions(text_of(caption, where)))
+    return found
+
+
+def _rows(data: Any, key: str, path: Path) -> list[tuple[str, Any]]:
+    rows = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(rows, list):
+        raise BadInput(f"{path}: no list {key!r}; is it an annotation file of COCO?")
+    return [(f"{path}: {key}[{i}]", row) for i, row in enumerate(rows)]
+
+
+def _fields(rows: Sequence[tuple[str, Any]], *names: str) -> Iterator[tuple[str, list[Any]]]:
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise BadInput(f"{where}: expected a JSON object, found {type(row).__name__}")
+        yield where, need(row, names, where)
+
+
+def submission_of(
+    captions: Sequence[Caption], folder: Folder, table: ObjectTable, asked: Sequence[Caption] = ()
+) -> Submission:
+    """A submission: which images were to be described, what they hold, and what was said of them.
+
+    The images are those asked about (`asked`: prompts of the benchmark, their text empty), else those of a prepared
+    file, else those answered: COCO's annotation files hold far more than anybody describes.
+
+    Raises:
+        BadInput: An answer without image, two of one image, objects that cannot be read.
+    """
+    for caption in captions:
+        if not caption.image:
+            raise BadInput(f"{caption.where}: field 'image_id' is missing")
+    said_of = by_id((c.image, c, c.where) for c in captions)
+    questions = {c.image: c.question for c in asked} or {c.image: c.question for c in captions}
+    prepared = prepared_file(folder)
+    objects = objects_of(folder, table, questions)
+    wanted = questions if asked or not prepared else objects
+    samples = [
+        Sample(number, {"image_id": number, "question": questions.get(number, ""), "objects": objects[number]})
+        for number in wanted
+        if number in objects
+    ]
+    known = {sample.id for sample in samples}
+    responses = {number: (said(c.text),) for number, c in said_of.items() if number in known}
+    return Submission(samples, dict(responses), unknown=[number for number in said_of if number not in known])
