@@ -101,18 +101,19 @@ class MathQA(LmEvalTask):
 
     def record(self, sample: Sample, responses: Sequence[Response]) -> Record:
         """Both choices and whether they are right; ties go to the first option."""
+        (response,) = responses
         options, gold = options_of(sample.data["doc"]), gold_of(sample.data["doc"])
+        # one option alone possible: a choice that was made elsewhere, which says nothing of weights by length
+        by_length = -math.inf not in response.logprobs
         if len(options) != len(LETTERS):
             log.warning("mathqa: row %s has %d options, not 5: counted as wrong", sample.id, len(options))
-            return {"acc": 0, "acc_norm": 0, "gold": gold, "choice": -1}
-        (response,) = responses
+            return {"acc": 0, "gold": gold, "choice": -1, **({"acc_norm": 0} if by_length else {})}
         choice = likeliest(response)
         found: Record = {"acc": int(choice == gold), "gold": gold, "choice": choice}
-        if -math.inf in response.logprobs:
-            return found  # a choice that was made elsewhere: what options weigh by length is not known
-        by_length = [ll / max(len(option), 1) for ll, option in zip(response.logprobs, options, strict=True)]
-        normed = max(range(len(options)), key=by_length.__getitem__)
-        return {**found, "acc_norm": int(normed == gold)}
+        if by_length:
+            normed = [ll / max(len(option), 1) for ll, option in zip(response.logprobs, options, strict=True)]
+            found["acc_norm"] = int(normed.index(max(normed)) == gold)
+        return found
 
     def metrics(self) -> Sequence[Metric]:
         """Accuracy by log-likelihood, and by log-likelihood per character."""
