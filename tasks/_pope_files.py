@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +96,8 @@ def read_answers(path: Path) -> list[Given]:
     for where, row in read_rows(path):
         if not isinstance(row, dict) or not ("answer" in row or "text" in row):
             raise BadInput(f"{where}: expected an object with question and answer, or question_id, prompt and text")
+        if "label" in row and not ("answer" in row or "prompt" in row):
+            raise BadInput(f"{where}: a question with its label, but no answer to it; is this the question file?")
         own = "answer" in row  # then `text` is the question, where there is one
         question = row.get("question") or row.get("prompt") or (row.get("text", "") if own else "")
         answer = text_of(row["answer" if own else "text"], where)
@@ -177,13 +181,16 @@ def _orders(splits: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _fits(given: Given, sample: Sample) -> bool:
-    """Whether a line may be about a question: its text holds it, if it has one (prompts may surround it)."""
-    return not given.question or _plain(sample.data["question"]) in _plain(given.question)
+    """Whether a line may be about a question: its text, if any, asks for the same object (prompts surround it)."""
+    asked = _words(sample.data["question"]).removesuffix("in the image ")
+    return not given.question or asked in _words(given.question)
 
 
-def _plain(question: str) -> str:
+@lru_cache(maxsize=1 << 14)
+def _words(question: str) -> str:
     """What both editions agree on: the old one has `imange`, builders differ in the article."""
-    return " ".join(question.lower().replace("imange", "image").replace(" an ", " a ").split())
+    words = re.findall(r"[a-z0-9]+", question.lower())
+    return f" {' '.join({'imange': 'image', 'an': 'a'}.get(word, word) for word in words)} "
 
 
 def _file(folder: Folder, split: str) -> Path | None:

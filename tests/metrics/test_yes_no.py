@@ -2,15 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmalign_eval.metrics import yes_no
-from mmalign_eval.metrics.yes_no import BINARY_METRICS, confusion, mean_over, official_yes_no
+from mmalign_eval.metrics.yes_no import BINARY_METRICS, COUNTS, confusion, mean_over, official_yes_no
 from mmalign_eval.stats import estimates
 
 PARTS = ("random", "popular", "adversarial")
-COUNTS = st.lists(st.integers(0, 50), min_size=4, max_size=4)
+TABLES = st.lists(st.integers(0, 50), min_size=4, max_size=4)
 ANSWERS = st.lists(st.tuples(st.sampled_from(PARTS), st.booleans(), st.booleans()), max_size=60)
 
 
@@ -48,6 +48,7 @@ def straight_parser(text):
     return "no" if any(f" {word} " in padded for word in ("No", "not", "no")) else "yes"
 
 
+@settings(max_examples=300)
 @given(st.text() | st.text(alphabet="Nnoty ,.!\n"))
 def test_parser_reads_any_text_as_the_straight_rule_does(text):
     assert official_yes_no(text) == straight_parser(text)
@@ -60,11 +61,14 @@ def test_record_shows_its_cell(truth, said, outcome):
     assert yes_no.yes_no(truth, said) == {"label": truth, "answer": said, "outcome": outcome}
 
 
-@given(COUNTS)
+@settings(max_examples=300, deadline=None)
+@given(TABLES)
 def test_identities_hold(counts):
     tp, fp, tn, fn = counts
     records = records_of(zip(counts, ("TP", "FP", "TN", "FN"), strict=True))
     value = {m.name: float(m.value(np.array(m.stat(records), dtype=float))) for m in BINARY_METRICS}
+    cells = np.array(confusion(records), dtype=float)
+    assert {m.name: float(m.value(cells)) for m in COUNTS} == {"TP": tp, "FP": fp, "TN": tn, "FN": fn}
     n = sum(counts)
     if n == 0:
         assert all(math.isnan(v) for v in value.values())
@@ -88,6 +92,7 @@ def records_of(counted):
     return [{"outcome": name, "answer": answers[name]} for count, name in counted for _ in range(count)]
 
 
+@settings(max_examples=300, deadline=None)
 @given(ANSWERS)
 def test_metrics_equal_a_straight_computation(answers):
     records = [
