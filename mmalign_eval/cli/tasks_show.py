@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from ..data.source import DataChoice
 from ..errors import MmevalError, PluginError, located
 from ..models.scripted import ScriptedModel
-from ..plan import open_task, plan_task
+from ..plan import TaskPlan, open_task, plan_task
 from ..registry import about, source_file
 from ..requests import MODEL_TEMPLATE, Choose, GenParams, Request, Response, failure
 from ..task import LmEvalTask, Protocol, Sample, Task
 from ..templates import render
 
 INDENT = "          "
+MOST_PARTS = 5  # of a task that are shown with their prompt
 
 
 def lines(name: str, protocol: str, data: DataChoice) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _metrics(task: Task, data: DataChoice) -> Iterator[str]:
 
             bind(task)
     else:
-        rendered = list(_sample(task, plan.samples[0], plan.requests[0], str(plan.source)))
+        rendered = list(_samples(task, plan))
     rows = [(" ", "metric", "unit", "better", "")]
     rows += [("*" if m.name in task.headline else "", m.name, m.unit, m.better, m.help) for m in task.metrics()]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -108,10 +109,20 @@ def _metrics(task: Task, data: DataChoice) -> Iterator[str]:
     yield from rendered
 
 
+def _samples(task: Task, plan: TaskPlan) -> Iterator[str]:
+    """The first sample of each part: parts may ask differently."""
+    pairs = list(zip(plan.samples, plan.requests, strict=True))
+    for sample, requests in pairs[:MOST_PARTS]:
+        yield from _sample(task, sample, requests, str(plan.source))
+    if len(pairs) > MOST_PARTS:
+        yield f"{INDENT}and {len(pairs) - MOST_PARTS} more parts"
+
+
 def _sample(task: Task, sample: Sample, requests: tuple[Request, ...], source: str) -> Iterator[str]:
     yield f"sample    {sample.id}" + (f" of {sample.part}" if sample.part else "") + f", from {source}"
-    for image in sample.images:
-        yield f"image     {image.path}" + (f" row {image.row}" if image.row >= 0 else "")
+    for image in requests[0].prompt.images:
+        row, changed = f" row {image.row}" if image.row >= 0 else "", " ".join(image.transforms)
+        yield f"image     {image.path}{row}" + (f", then {changed}" if changed else "")
     for number, request in enumerate(requests[:3]):
         yield from _request(request, number, len(requests))
     if len(requests) > 3:
