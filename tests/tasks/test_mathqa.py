@@ -189,7 +189,7 @@ def test_the_real_problems_with_made_choices(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", {str(i): letter for i, letter in enumerate(picked)})
     right = sum(letter == row["correct"] for letter, row in zip(picked, rows, strict=True))
     assert scored(MathQA(), path, folder)["acc"] == pytest.approx(right / 300)
-    likely = [[rng.uniform(-30, 0) for _ in range(5)] for _ in rows]
+    likely = [[rng.uniform(-30, -20) for _ in range(5)] for _ in rows]  # near enough for lengths to decide
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in likely))
     found = scored(MathQA(), tmp_path / "a.jsonl", folder / "test_first300.json")
     # the rules once more: options cut at their letters, without the last blank and comma
