@@ -88,9 +88,12 @@ class Mme(ImageTask):
             samples = list(samples_of([row for row, _ in answers]))
             notes.append("no MME data: labels are those of the answer files")
         known = {(s.data["subtask"], s.data["image"], bare(s.data["question"])): s for s in samples}
+        # some write their own prompt into the column of the question; an image has one yes and one no
+        by_label = {(s.data["subtask"], s.data["image"], s.data["label"]): s for s in samples}
         found = Submission(samples, {}, notes=notes)
         for row, answer in answers:
-            sample = known.get((row.subtask, row.image, bare(row.question)))
+            image = (row.subtask, row.image)
+            sample = known.get((*image, bare(row.question))) or by_label.get((*image, row.label))
             if sample is None:
                 found.unknown.append(f"{row.subtask}/{row.image}: {row.question}")
             elif sample.id in found.responses:

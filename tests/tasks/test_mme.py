@@ -174,6 +174,14 @@ def test_llavas_answers_are_matched_by_image_and_question(tmp_path):
         scored(mme(), path, tmp_path)
 
 
+def test_a_prompt_in_the_place_of_the_question_is_matched_by_image_and_label(tmp_path):
+    results = {
+        name: text.replace("Is the", "Question: is the").replace("?", "? Answer:") for name, text in RESULTS.items()
+    }
+    values = scored(mme(), write_results(tmp_path / "model", results), write_native(tmp_path / "data"))
+    assert {name: value for name, value in values.items() if value is not None} == EXPECTED
+
+
 def test_missing_and_unknown_answers_are_told(tmp_path):
     data = write_native(tmp_path / "data")
     lines = RESULTS["existence"].splitlines(keepends=True)
