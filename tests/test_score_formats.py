@@ -427,3 +427,53 @@ def test_squad(bench: Bench) -> None:
     close(with_na, {"exact": 200 / 3, "best_exact": 200 / 3, "best_f1": (2 / 3 + 1 + 1) / 3 * 100})
     assert "no answer for 1 of 3" in bench.refused("squad2", "-a", "b.json", "--data", "v2.json")
     assert "--column: means nothing" in bench.refused("squad2", "-a", "a.json", "--data", "v2.json", "--column", "x")
+
+
+# -- objects named in descriptions ------------------------------------------------------------------------------------
+
+SYNONYMS = "person, man, woman\ndog, puppy\ncat, kitten\n"
+OBJECTS = {"7": ["person", "dog"], "8": ["cat", "person"], "9": []}
+DESCRIPTIONS = {7: "A man with a puppy and a kitten.", 8: "A cat and a cat.", 9: "Nothing is here."}
+ROWS = [{"image_id": n, "caption": text} for n, text in DESCRIPTIONS.items()]
+# person, dog and cat in the first (no cat there), cat twice in the second: 1 of 5 mentions, 1 of 3 descriptions; of the
+# four objects that are there three are named
+CHAIR = {"CHAIRs": 100 / 3, "CHAIRi": 20.0, "recall": 75.0}
+INSTANCES = {
+    "images": [{"id": n, "file_name": f"COCO_val2014_{n:012d}.jpg"} for n in DESCRIPTIONS],
+    "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "cat"}],
+    "annotations": [{"image_id": image, "category_id": category} for image, category in ((7, 1), (7, 1), (8, 3))],
+}  # fmt: skip
+# the captions add what the instances lack: a dog to the first, a person to the second
+HUMAN = {"annotations": [
+    {"id": 1, "image_id": 7, "caption": "A dog walks."}, {"id": 2, "image_id": 8, "caption": "A woman and her kitten."},
+    {"id": 3, "image_id": 9, "caption": "An empty room."},
+]}  # fmt: skip
+
+
+def test_chair_with_prepared_objects_and_with_annotation_files(bench: Bench) -> None:
+    bench.write({
+        "objects.json": OBJECTS, "synonyms.txt": SYNONYMS, "a.jsonl": lines(*ROWS), "a.json": ROWS,
+        "d/annotations/instances_val2014.json": INSTANCES,
+        "d/annotations/captions_val2014.json": {**HUMAN, "images": INSTANCES["images"]},
+    })  # fmt: skip
+    for answers in ("a.jsonl", "a.json"):
+        for data in ("objects.json", "d"):
+            close(bench.score("chair", "-a", answers, "--data", data, "--synonyms", "synonyms.txt"), CHAIR)
+    bench.write(
+        {"b.jsonl": lines(*ROWS, ROWS[0]), "c.jsonl": lines(*ROWS) + '{"image_id": 7', "e.jsonl": lines({"x": 1})}
+    )
+    assert "b.jsonl:4" in bench.refused("chair", "-a", "b.jsonl", "--data", "objects.json")
+    assert "c.jsonl:4: not valid JSON" in bench.refused("chair", "-a", "c.jsonl", "--data", "objects.json")
+    assert "e.jsonl:1" in bench.refused("chair", "-a", "e.jsonl", "--data", "objects.json")
+
+
+def test_object_halbench(bench: Bench) -> None:
+    # as CHAIR, beside it of answers only those that name an object
+    expected = {"CHAIRs_refine": 50.0, **CHAIR}
+    official = [{"question": "Describe.", "answer": text, "image_id": n} for n, text in DESCRIPTIONS.items()]
+    bench.write(
+        {"objects.json": OBJECTS, "synonyms.txt": SYNONYMS, "a.jsonl": lines(*ROWS), "b.jsonl": lines(*official)}
+    )
+    for answers in ("a.jsonl", "b.jsonl"):
+        found = bench.score("object_halbench", "-a", answers, "--data", "objects.json", "--synonyms", "synonyms.txt")
+        close(found, expected)
