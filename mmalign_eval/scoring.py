@@ -133,6 +133,7 @@ def described(task: Task, rows: Sequence[Row], *, judge: Mapping[str, Any] | Non
 
 
 def _answer(request: Request | None, response: Response) -> dict[str, Any]:
+    found: dict[str, Any]
     if isinstance(request, Choose):
         found = {"options": request.options, "logprobs": response.logprobs}
         return {**found, "greedy": response.greedy} if any(response.greedy) else found

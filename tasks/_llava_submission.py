@@ -13,6 +13,7 @@ from mmalign_eval.tasks._llava_judge import CATEGORIES, REVIEWER, parse
 from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
 from mmalign_eval.data.files import need
 from mmalign_eval.errors import BadInput
+from mmalign_eval.requests import Response
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import Sample
 
@@ -74,7 +75,7 @@ def _answers(samples: Sequence[Sample], read: Sequence[_File], absent: BadInput 
             f"answers_gpt4.jsonl (in the wild) or qa90_gpt4_answer.jsonl (COCO)"
         )
     known = {sample.id for sample in kept}
-    found = {key: (said(text),) for key, text in texts.items() if key in known}
+    found: dict[str, Sequence[Response]] = {key: (said(text),) for key, text in texts.items() if key in known}
     return Submission(kept, found, unknown=[key for key in texts if key not in known])
 
 
@@ -96,7 +97,7 @@ def _reviewed(samples: Sequence[Sample], reviews: Sequence[_File], there: Sequen
     kept = [_with(sample, categories) for sample in samples if sample.data["split"] in asked]
     kept += [_made(key, categories[key]) for key in verdicts if key.split("/")[0] not in there]
     known = {sample.id for sample in kept}
-    given = {key: value for key, value in verdicts.items() if key in known}
+    given: dict[str, Sequence[Any]] = {key: value for key, value in verdicts.items() if key in known}
     unknown = [key for key in verdicts if key not in known]
     return Submission(kept, {key: (said(""),) for key in given}, given, unknown=unknown, notes=notes)
 
@@ -170,7 +171,8 @@ def _verdict(row: Mapping[str, Any], where: str) -> list[float] | None:
     """The scores that a review holds, or those in its text; None for a failed one."""
     pair = row.get("tuple", row.get("score"))
     if pair is None:
-        return parse(text_of(*need(dict(row), ("content",), where), where))
+        (content,) = need(dict(row), ("content",), where)
+        return parse(text_of(content, where))
     fine = isinstance(pair, list) and len(pair) == 2
     if not fine or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in pair):
         raise BadInput(f"{where}: expected two scores, found {pair!r}")

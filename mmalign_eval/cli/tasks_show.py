@@ -100,13 +100,21 @@ def _metrics(task: Task, data: DataChoice) -> Iterator[str]:
     else:
         rendered = list(_samples(task, plan))
     rows = [(" ", "metric", "unit", "better", "")]
-    rows += [("*" if m.name in task.headline else "", m.name, m.unit, m.better, m.help) for m in task.metrics()]
+    rows += _rows(task)
+    if task.judge is not None:
+        task.judged_by = task.judge.official  # what a model's verdicts make has names of its own
+        rows += [row for row in _rows(task) if row not in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         yield "  ".join(["metrics " if row is rows[0] else " " * 8, *map(str.ljust, row[:4], widths), row[4]]).rstrip()
     if task.headline:
         yield f"{INDENT}* in the table at the end of a run"
     yield from rendered
+
+
+def _rows(task: Task) -> list[tuple[str, str, str, str, str]]:
+    """Each metric, marked if it is in the headline; by whom it is judged decides the names."""
+    return [("*" if m.name in task.headline else "", m.name, m.unit, m.better, m.help) for m in task.metrics()]
 
 
 def _samples(task: Task, plan: TaskPlan) -> Iterator[str]:
