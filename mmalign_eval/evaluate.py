@@ -12,6 +12,7 @@ from pathlib import Path
 from .data.source import DataChoice
 from .engine import Engine, request_keys
 from .errors import BadInput, MmevalError, did_you_mean
+from .images import ImageCache, cached_in
 from .judges.base import Judge
 from .judges.opening import open_judge
 from .models.base import ModelAdapter
@@ -46,6 +47,7 @@ class RunConfig:
         judge: Who judges in tasks that have a role for it: a model spec, `rule` or empty for the offline stand-in.
         judge_runs: Verdicts on each answer.
         judge_budget: Most that judging may cost: dollars (`5`), calls (`500calls`) or both, comma-separated.
+        corrupt_cache: Most that corrupted images kept beside the store may take (`5GB`); empty: none is kept.
     """
 
     models: tuple[str, ...]
@@ -63,6 +65,7 @@ class RunConfig:
     judge: str = ""
     judge_runs: int = 1
     judge_budget: str = ""
+    corrupt_cache: str = ""
 
 
 class Reporter:
@@ -165,8 +168,9 @@ class _Run:
                 judge.watch = self.reporter.task
                 try:
                     outcome = RunOutcome([], [], 0)
-                    for adapter in adapters:
-                        outcome = self.model(adapter, store, judge, outcome)
+                    with cached_in(_corrupt_cache(self.config, store)):
+                        for adapter in adapters:
+                            outcome = self.model(adapter, store, judge, outcome)
                     return outcome
                 finally:
                     judge.close()
@@ -237,6 +241,15 @@ class _Run:
         result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
         path = write_result(folder, stem, result, rows)
         return read_result(path), path
+
+
+def _corrupt_cache(config: RunConfig, store: Store) -> ImageCache | None:
+    """The cache of corrupted images, beside the store, if one was asked for."""
+    if not config.corrupt_cache:
+        return None
+    from .data.corruptions.cache import CorruptCache, bytes_of
+
+    return CorruptCache(store.path.parent / "corrupt-cache", bytes_of(config.corrupt_cache))
 
 
 def _grouped(adapter: ModelAdapter, plans: Sequence[TaskPlan]) -> Iterator[tuple[ModelAdapter, list[TaskPlan]]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import ImageError
 from .requests import ImageRef
@@ -74,12 +75,56 @@ def digest(ref: ImageRef) -> str:
     return _digest(ref.path, ref.row, ref.column)
 
 
+class ImageCache(Protocol):
+    """Where images are kept that a transform took some time to make.
+
+    Attributes:
+        heads: Names of the transforms whose results are worth keeping.
+    """
+
+    heads: frozenset[str]
+
+    def get(self, key: str) -> Image | None:
+        """The image of a key, or None."""
+
+    def put(self, key: str, image: Image) -> None:
+        """Keeps an image; never raises."""
+
+
+_cache: ImageCache | None = None
+
+
+@contextlib.contextmanager
+def cached_in(cache: ImageCache | None) -> Iterator[None]:
+    """Lets `open_image` use a cache, in all threads of the process; None: no cache."""
+    global _cache
+    before, _cache = _cache, cache
+    try:
+        yield
+    finally:
+        _cache = before
+
+
 def open_image(ref: ImageRef) -> Image:
-    """Decodes to RGB and applies the transforms.
+    """Decodes to RGB and applies the transforms, or takes the image from the cache that is in use.
 
     Raises:
         ImageError: Missing, damaged, too large, or not an image.
     """
+    cache = _cache
+    kept = [i for i, name in enumerate(ref.transforms) if cache and name.partition(":")[0] in cache.heads]
+    if cache is None or not kept:
+        return _transformed(_decoded(ref), ref, ref.transforms)
+    until = kept[-1] + 1  # everything up to the last transform whose result is kept
+    key = hashlib.sha256("|".join((digest(ref), *ref.transforms[:until])).encode()).hexdigest()
+    image = cache.get(key)
+    if image is None:
+        image = _transformed(_decoded(ref), ref, ref.transforms[:until])
+        cache.put(key, image)
+    return _transformed(image, ref, ref.transforms[until:])
+
+
+def _decoded(ref: ImageRef) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     data = read_bytes(ref)
@@ -87,10 +132,13 @@ def open_image(ref: ImageRef) -> Image:
         file = Image.open(io.BytesIO(data))
         if file.width * file.height > MAX_PIXELS:
             raise ImageError(f"image {label(ref)} has {file.width}x{file.height} pixels: too large to decode")
-        image = file.convert("RGB")
+        return file.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
-    for name in ref.transforms:
+
+
+def _transformed(image: Image, ref: ImageRef, transforms: Iterable[str]) -> Image:
+    for name in transforms:
         head, *arguments = name.split(":")
         try:
             image = _transform(head)(image, *arguments)

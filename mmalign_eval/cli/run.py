@@ -55,6 +55,9 @@ def run(
     judge_budget: Annotated[
         str | None, typer.Option(help="Most that judging may cost: dollars (5), calls (500calls) or both: 5,500calls")
     ] = None,
+    corrupt_cache: Annotated[
+        str | None, typer.Option(help="Keep corrupted images beside the store, at most so much: 5GB, 500MB")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
 ) -> int:
@@ -75,6 +78,7 @@ def run(
         "judge": judge,
         "judge_runs": judge_runs,
         "judge_budget": judge_budget,
+        "corrupt_cache": corrupt_cache,
     }
     settings = _settings(read_config(config) if config else {}, given)
 
@@ -127,7 +131,7 @@ def _typed(path: str, key: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise BadInput(f"--config {path}: model_options: expected keys and values")
         return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
-    if key in ("out", "store", "judge", "judge_budget"):
+    if key in ("out", "store", "judge", "judge_budget", "corrupt_cache"):
         return str(value)
     return [str(v) for v in value] if isinstance(value, list) else _split([str(value)])
 
