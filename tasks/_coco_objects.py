@@ -176,7 +176,7 @@ def _prepared(path: Path, table: ObjectTable) -> dict[str, list[str]]:
     data = read_json(path)
     if not isinstance(data, dict):
         raise BadInput(f"{path}: expected {{image_id: [objects]}}, found a JSON {type(data).__name__}")
-    found = {}
+    found: dict[str, list[str]] = {}
     for key, objects in data.items():
         where = f"{path}: {key!r}"
         if not isinstance(objects, list) or not all(isinstance(name, str) for name in objects):
@@ -184,7 +184,8 @@ def _prepared(path: Path, table: ObjectTable) -> dict[str, list[str]]:
         number = image_number(key, where)
         if number in found:
             raise BadInput(f"{where}: image {number} occurs twice")
-        found[number] = sorted({table.category.get(name, name) for name in objects})
+        names: list[str] = objects
+        found[number] = sorted({table.category.get(name, name) for name in names})
     return found
 
 
@@ -266,6 +267,9 @@ def submission_of(
     questions = {c.image: c.question for c in asked} or {c.image: c.question for c in captions}
     prepared = prepared_file(folder)
     objects = objects_of(folder, table, questions)
+    for one in asked:
+        if one.image not in objects:
+            raise BadInput(f"{one.where}: image {one.image} has no objects in the data: is an annotation file missing?")
     wanted = questions if asked or not prepared else objects
     samples = [
         Sample(number, {"image_id": number, "question": questions.get(number, ""), "objects": objects[number]})

@@ -128,7 +128,8 @@ def value_of(name: str) -> Value:
 
 
 def _counted(records: Sequence[Record]) -> Sequence[float]:
-    return np.sum([record["counts"] for record in records], axis=0, dtype=float).ravel()  # type: ignore[no-any-return]
+    total: list[float] = np.sum([record["counts"] for record in records], axis=0, dtype=float).ravel().tolist()
+    return total
 
 
 def _at(cut: int, value: Value) -> Value:
@@ -151,13 +152,13 @@ def _interpolated(curve: np.ndarray, recall: float) -> np.ndarray:
     nothing = np.where(np.isin(COUNTS, ("answers", "objects")), curve[..., :1, :], 0.0)
     curve = np.concatenate([nothing, curve], axis=-2)
     found, wanted = curve[..., COUNTS.index("found")], recall * curve[..., 0, COUNTS.index("objects")]
-    reached = np.maximum.accumulate(found, axis=-1) >= wanted[..., None]
+    reached: np.ndarray = np.maximum.accumulate(found, axis=-1) >= np.expand_dims(wanted, -1)
     after = np.argmax(reached, axis=-1)
     before = np.maximum(after - 1, 0)
     high, low = (np.take_along_axis(curve, i[..., None, None], axis=-2)[..., 0, :] for i in (after, before))
     step = (high - low)[..., COUNTS.index("found")]
     share = np.where(step > 0, (wanted - low[..., COUNTS.index("found")]) / np.where(step > 0, step, 1), 1.0)
-    return np.where(reached.any(axis=-1)[..., None], low + share[..., None] * (high - low), np.nan)
+    return np.where(reached.any(axis=-1, keepdims=True), low + share[..., None] * (high - low), np.nan)
 
 
 def _ratio(part: str, whole: str, scale: float = 100.0, complement: bool = False) -> Value:
