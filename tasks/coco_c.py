@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ DAMAGED = tuple(f"{kind}/{severity}" for kind in KINDS for severity in SEVERITIE
 PARTS = (*DAMAGED, CLEAN)
 MINI_IMAGES = 60  # of the miniature's 200: thirteen passes over all would take most of a demonstration's minutes
 NOTE = "12 damaged passes and a clean one; SBT's table 4 prints the mean CIDEr x100 and its relative change"
+AS_LMMS = replace(LMMS, note=f"{LMMS.note}; lmms-eval has no COCO-C, these are its caption prompts; {NOTE}")
 
 
-@task("coco_c", version=1, protocols=protocols(LMMS, note=NOTE), data=CocoCaptions)
+@task("coco_c", version=1, protocols=protocols(AS_LMMS, note=NOTE), data=CocoCaptions)
 class CocoC(CaptionTask):
     """CIDEr of captions under four corruptions at severities 1, 3 and 5, and its change relative to clean images."""
 
