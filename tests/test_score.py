@@ -301,6 +301,18 @@ def test_the_stand_in_judges_and_is_named(quiz: Path, capsys: pytest.CaptureFixt
     assert read_result(quiz / "out" / "model-7b" / "judged_quiz.json")["task"]["judge"] == "lexical"
 
 
+def test_a_model_judges_and_its_verdicts_are_kept(quiz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (quiz / "j.json").write_text(json.dumps([{"match": "", "text": "0.75"}]))
+    arguments = ["-a", answers(quiz, everything()), "--data", "data", "--judge", "scripted:j.json", "--out", "out"]
+    for said in ("12 verdicts, 0 failed; 12 calls, 0 answered before", "0 calls, 12 answered before"):
+        assert score(*arguments, "--json", "-", task="judged_quiz") == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out) == {"grade": 0.75}
+        assert said in captured.err
+    assert score("-a", "model-7b.jsonl", "--data", "data", "--judge", "scripted:j.json") == 2
+    assert "nothing is judged in quiz" in capsys.readouterr().err
+
+
 def test_grades_in_the_files_win(quiz: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = answers(quiz, everything(), grade=0.25)
     assert score("-a", name, "--data", "data", "--json", "-", "--out", "out", task="judged_quiz") == 0

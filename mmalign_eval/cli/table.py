@@ -131,7 +131,17 @@ def _notes(results: Sequence[Result], few: bool) -> list[str]:
         if found := result.get("contamination"):
             whose = f"{result['model']['name']}, {result['task']['name']}"
             notes.append(f"{whose}: {sentence(found)}")
+        if (judge := result.get("judge", {})).get("kind") == "model":
+            notes.append(f"{result['task']['name']}: {_judging(judge)}")
     truncated = sum(r["counts"]["n_truncated"] for r in results)
     if truncated:
         notes.append(f"{truncated} prompts were cut on the left to fit the model's context")
     return notes
+
+
+def _judging(judge: dict[str, Any]) -> str:
+    """Who judged, what it cost now, and what failed: no table hides the count."""
+    spent = f"{judge['calls']} calls, {judge['cached']} answered before"
+    if judge.get("dollars") is not None:
+        spent += f", ${judge['dollars']:.2f}"
+    return f"judged by {judge['name']}: {judge['n_verdicts']} verdicts, {judge['n_failed']} failed; {spent}"
