@@ -130,6 +130,7 @@ class CaptionTask(ImageTask):
 
     submission = 'COCO results: [{"image_id": 391895, "caption": "..."}], each image once'
     data: ClassVar[CaptionFiles]
+    demo_key: ClassVar[str]  # seeds the drawing of demonstrations, beside the image: tasks on the same images share it
     pool: Sequence[tuple[str, ...]] = ()
 
     def samples(self, source: Source) -> Iterable[Sample]:
@@ -152,11 +153,6 @@ class CaptionTask(ImageTask):
     def demos(self, sample: Sample) -> tuple[tuple[str, str], ...]:
         """Captions of random training images as earlier answers, drawn anew for each image from its id."""
         return caption_demos(self.pool, self.shots, f"{self.demo_key}|{image_id(sample)}", self.protocol.ask)
-
-    @property
-    def demo_key(self) -> str:
-        """What seeds the drawing, beside the image: tasks on the same images may share it."""
-        return self.name
 
     def score(self, sample: Sample, answer: str) -> Record:
         """Caption and references; `finish` adds the statistics."""

@@ -13,3 +13,4 @@ class CocoCaption(CocoScored):
     """Captions of COCO images: CIDEr, BLEU 1-4, METEOR, ROUGE_L against five references each."""
 
     sources = ("https://arxiv.org/abs/1504.00325", "https://github.com/tylin/coco-caption")
+    demo_key = "coco_caption"

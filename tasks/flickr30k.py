@@ -61,6 +61,7 @@ class Flickr30k(CocoScored):
         "https://arxiv.org/abs/1412.2306",
         "https://github.com/tylin/coco-caption",
     )
+    demo_key = "flickr30k"
     every_image = False
 
     def samples(self, source: Source) -> Iterator[Sample]:

@@ -33,7 +33,8 @@ def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any
             try:
                 dataset = load_dataset(name, None if config == "default" else config, split=split)
                 break
-            except (ConnectionError, ValueError, OSError, DatasetsError) as error:
+            except (ConnectionError, ValueError, OSError, DatasetsError, RuntimeError) as error:
+                # RuntimeError: a repository whose rows only its own script can make
                 errors.append(f"{name}: {' '.join(str(error).split())[:160]}")
         else:
             raise BadInput(

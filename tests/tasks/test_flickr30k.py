@@ -156,3 +156,21 @@ def test_the_miniature_is_read_by_the_same_code():
     assert len(found) >= 40
     assert len(task.demos(found[0])) == 3
     assert open_image(found[0].images[0]).mode == "RGB"
+
+
+def test_a_hub_repository_made_by_a_script_gives_way_to_the_next(tmp_path, monkeypatch):
+    """nlphuji/flickr30k is one, which `datasets` 4 refuses."""
+    import datasets
+
+    write_hub(tmp_path, LMMS_LAB)
+    real, asked = datasets.load_dataset, []
+
+    def load(name, config=None, split=None, **kwargs):
+        asked.append(name)
+        if name.startswith("nlphuji"):
+            raise RuntimeError("Dataset scripts are no longer supported, but found flickr30k.py")
+        return real("parquet", data_files=str(next(tmp_path.rglob("*.parquet"))), split="train")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(list(flickr30k("lmms").samples(Source("hub")))) == len(TRAINING) + len(CAPTIONS)
+    assert asked == ["nlphuji/flickr30k", "lmms-lab-encoder/flickr30k"]
