@@ -238,6 +238,14 @@ def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_the_only_file_of_another_name_is_taken_and_two_are_not(tmp_path: Path) -> None:
+    write(tmp_path, "dev-excerpt.json", native(QUESTIONS))
+    assert len(opened(tmp_path)[1]) == 3
+    write(tmp_path, "dev-other.json", native(QUESTIONS))
+    with pytest.raises(BadInput, match=r"dev-v2\.0\.json or dev-v1\.1\.json not found"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["dev-v2.0-subset.json", "xquad.en.json"])
 def test_real_questions_with_made_answers_equal_the_rules_written_a_second_time(tmp_path: Path, name: str) -> None:
     gold = shared_data("squad") / name
