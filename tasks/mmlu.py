@@ -139,8 +139,11 @@ class Mmlu(LmEvalTask):
 
     def submitted(self, files: AnswerFiles, source: Source) -> Submission:
         """Letters, log-likelihoods, or (paper) texts, in one file or one a subject."""
-        found = Submission(list(self.samples(source)), {})
-        for subject, path in part_paths(files, SUBJECTS).items():
+        paths = part_paths(files, SUBJECTS)
+        found = Submission([s for s in self.samples(source) if "" in paths or s.part in paths], {})
+        if "" not in paths:
+            found.notes.append(f"{len(paths)} of {len(SUBJECTS)} subjects are answered: micro and macro are over these")
+        for subject, path in paths.items():
             samples = [sample for sample in found.samples if not subject or sample.part == subject]
             if self.protocol_name == "paper":
                 texts, unknown = keyed_texts(path, samples, [s.data["doc"]["question"] for s in samples])
