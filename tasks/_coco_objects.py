@@ -101,9 +101,9 @@ def objects_of(folder: Folder, table: ObjectTable, wanted: Collection[str] | Non
 
 def prepared_file(folder: Folder) -> Path | None:
     """The file of prepared objects: the one named by `--data`, or `objects.json`."""
-    if folder.given and not folder.given.name.startswith(("instances_", "captions_")):
-        return folder.given
-    return None if folder.given else folder.maybe("objects.json")
+    if folder.given is None:
+        return folder.maybe("objects.json")
+    return None if any(kind in folder.given.name for kind in ("instances", "captions")) else folder.given
 
 
 def read_captions(files: AnswerFiles) -> list[Caption]:
@@ -190,24 +190,23 @@ def _prepared(path: Path, table: ObjectTable) -> dict[str, list[str]]:
 
 
 def _annotation_pairs(folder: Folder) -> list[tuple[Path, Path]]:
-    """(instances, captions) of each split that is there."""
-    places = [folder.given.parent] if folder.given else [p / sub for p in folder.places for sub in _FOLDERS]
-    found = {path.stem.partition("_")[2]: path for place in reversed(places) for path in place.glob("instances_*.json")}
+    """(instances, captions) of each split that is there; the two files differ in that word."""
     if folder.given:
-        own = folder.given.stem.partition("_")[2]
-        found = {split: path for split, path in found.items() if split == own}
+        own = folder.given.with_name(folder.given.name.replace("captions", "instances"))
+        found = {own.name: own}
+    else:
+        places = [place / sub for place in folder.places for sub in _FOLDERS]
+        found = {path.name: path for place in reversed(places) for path in place.glob("*instances*.json")}
     if not found:
         folder.find("annotations/instances_val2014.json", "instances_val2014.json")
     pairs = []
-    for split in sorted(found, key=lambda name: (*(name != known for known in _SPLITS), name)):
-        captions = found[split].with_name(f"captions_{split}.json")
-        if not captions.is_file():
-            raise BadInput(
-                f"{folder.task}: {captions.name} is not beside {found[split]}; objects come from instances and captions"
-            )
-        pairs.append((found[split], captions))
-    if not pairs:
-        raise BadInput(f"{folder.task}: instances_*.json is not beside {folder.given}; expected {folder.layout}")
+    for name in sorted(found, key=lambda name: (*(split not in name for split in _SPLITS), name)):
+        pair = found[name], found[name].with_name(name.replace("instances", "captions"))
+        for here, there in (pair, pair[::-1]):
+            if not here.is_file():
+                told = "objects come from instances and captions"
+                raise BadInput(f"{folder.task}: {here.name} is not beside {there}; {told}")
+        pairs.append(pair)
     return pairs
 
 

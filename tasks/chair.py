@@ -71,20 +71,20 @@ class ChairFiles(TaskData):
             objects = objects_of(folder, table, None)
             images = folder.images(f"COCO_val2014_{int(n):012d}.jpg" if n.isdecimal() else n for n in objects)
             for number, image in zip(objects, images.values(), strict=True):
-                yield Sample(number, {"objects": objects[number]}, (image,))
+                yield Sample(number, {"image_id": number, "objects": objects[number]}, (image,))
             return
         names = object_images(folder)
         drawn = random.Random(SEED).sample(sorted(names, key=int), min(IMAGES, len(names)))
         images = folder.images(names[number] for number in drawn)
         objects = objects_of(folder, table, drawn)
         for number in drawn:
-            yield Sample(number, {"objects": objects[number]}, (images[names[number]],))
+            yield Sample(number, {"image_id": number, "objects": objects[number]}, (images[names[number]],))
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """Hub rows, whose objects are given."""
         for index, row in enumerate(rows):
             number = image_number(row["question_id"], f"chair: row {index}")
-            yield Sample(number, {"objects": sorted(set(row["gt_object"]))}, (row["image"],))
+            yield Sample(number, {"image_id": number, "objects": sorted(set(row["gt_object"]))}, (row["image"],))
 
 
 @task("chair", version=1, protocols=PROTOCOLS, data=ChairFiles)

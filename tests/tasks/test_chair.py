@@ -120,7 +120,16 @@ def test_images_may_be_spread_over_splits(tmp_path):
 def test_an_annotation_file_may_be_named_itself(tmp_path):
     write_annotations(tmp_path)
     files = submit(tmp_path / "out", FORMS["lines"][1], synonyms=table_file(tmp_path))
-    assert whole(scored(chair(), files, tmp_path / "instances_val2014.json")) == pytest.approx(BY_HAND)
+    for name in ("instances_val2014.json", "captions_val2014.json"):
+        assert whole(scored(chair(), files, tmp_path / name)) == pytest.approx(BY_HAND)
+
+
+def test_annotation_files_may_have_other_names(tmp_path):
+    write_annotations(tmp_path)
+    for kind in ("instances", "captions"):
+        (tmp_path / f"{kind}_val2014.json").rename(tmp_path / f"coco_{kind}.json")
+    files = submit(tmp_path / "out", FORMS["lines"][1], synonyms=table_file(tmp_path))
+    assert whole(scored(chair(), files, tmp_path)) == pytest.approx(BY_HAND)
 
 
 def test_prepared_objects_stand_for_annotations(tmp_path):
