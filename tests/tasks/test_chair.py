@@ -120,8 +120,8 @@ def test_images_may_be_spread_over_splits(tmp_path):
 def test_an_annotation_file_may_be_named_itself(tmp_path):
     write_annotations(tmp_path)
     files = submit(tmp_path / "out", FORMS["lines"][1], synonyms=table_file(tmp_path))
-    for name in ("instances_val2014.json", "captions_val2014.json"):
-        assert whole(scored(chair(), files, tmp_path / name)) == pytest.approx(BY_HAND)
+    for file in ("instances_val2014.json", "captions_val2014.json"):
+        assert whole(scored(chair(), files, tmp_path / file)) == pytest.approx(BY_HAND)
 
 
 def test_annotation_files_may_have_other_names(tmp_path):
