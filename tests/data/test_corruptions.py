@@ -229,6 +229,25 @@ def test_contrast_falls_back_where_truncation_decides(monkeypatch: pytest.Monkey
     assert asked == ["contrast", "contrast"], "a usual picture needs the package's way too"
 
 
+def test_noise_falls_back_where_truncation_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = package.corrupt
+    monkeypatch.setattr(package, "corrupt", lambda *a: asked.append(a[1]) or real(*a))  # type: ignore[func-returns-value]
+    image = picture(5)
+    made = corrupt(image, "gaussian_noise", 3, 1)
+    assert asked == [], "a usual picture needs the package's way too"
+    monkeypatch.setattr(fast, "SURE", 1.0)
+    assert np.array_equal(corrupt(image, "gaussian_noise", 3, 1), made)
+    assert asked == ["gaussian_noise"]
+
+
+def test_normal_numbers_are_numpy_s_in_its_order() -> None:
+    ours, theirs = np.random.RandomState(3), np.random.RandomState(3)
+    found = np.concatenate([fast._normal(ours) for _ in range(4)])
+    assert found.size == pytest.approx(4 * 2 * fast.PAIRS * np.pi / 4, rel=0.02)
+    assert np.abs(found - theirs.standard_normal(found.size)).max() < 1e-14
+
+
 # --- any number of workers, any order ---
 
 
