@@ -18,7 +18,7 @@ DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 BLOCK = 1 << 15  # pixels at a time: temporaries stay in the processor's cache
-PAIRS = 1 << 13
+PAIRS = 1 << 14
 SURE = 1e-10  # of 255: a value nearer to a whole number could truncate to another; rounding is off by less than 1e-12
 
 
