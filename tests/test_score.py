@@ -207,7 +207,7 @@ def test_data_named_in_vain_are_not_called_missing(quiz: Path, capsys: pytest.Ca
     error = capsys.readouterr().err
     assert "quiz.jsonl not found in empty" in error
     assert score("-a", answers(quiz, everything()), "--data", "nowhere") == 2
-    assert "nowhere: no such folder" in capsys.readouterr().err
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
 
 
 def test_a_partial_file_is_reported_and_scored_only_with_leave(quiz: Path, capsys: pytest.CaptureFixture[str]) -> None:

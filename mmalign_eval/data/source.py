@@ -178,5 +178,8 @@ class DataChoice:
             return Source("dir", str(Path(place).parent), file=Path(place).name, images=False)
         if not Path(place).is_dir():
             problem = "a file, not a folder" if Path(place).exists() else "no such folder"
-            raise BadInput(f"--data {place}: {problem} (give mini, hub, a folder, or TASK=DIR)")
+            cure = "give mini, hub, a folder, or TASK=DIR"
+            if not images:
+                problem, cure = "no such file or folder", "give mini, hub, a folder or a file"
+            raise BadInput(f"--data {place}: {problem} ({cure})")
         return Source("dir", place, images=images)
