@@ -86,7 +86,7 @@ def score_source(task: Task, data: str, files: AnswerFiles | None = None) -> tup
 
     Args:
         task: The task.
-        data: `mini`, `hub`, a folder, a file, or empty.
+        data: `mini`, `hub`, a folder, a file (`TASK=` may stand before it, as in a run), or empty.
         files: The submission; its folder stands in where nothing was said.
 
     Returns:
@@ -95,9 +95,10 @@ def score_source(task: Task, data: str, files: AnswerFiles | None = None) -> tup
     Raises:
         BadInput: Nothing there, or nothing said and no submission.
     """
-    place = data or os.environ.get(ENV_DATA, "")
+    name = base_name(task.name)
+    place = data.removeprefix(f"{name}=") or os.environ.get(ENV_DATA, "")
     if place:
-        return DataChoice(place).source(base_name(task.name), images=False), True
+        return DataChoice(place).source(name, images=False), True
     if files is None:
         raise BadInput(without_data(task))
     first = next(iter(files.paths.values()))

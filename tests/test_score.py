@@ -193,6 +193,7 @@ def test_data_may_be_a_file_of_any_name_or_come_from_the_environment(
     name = answers(quiz, everything())
     (quiz / "data" / "quiz.jsonl").rename(quiz / "other.jsonl")
     assert score("-a", name, "--data", "other.jsonl") == 0
+    assert score("-a", name, "--data", "quiz=other.jsonl") == 0
     assert score("-a", name) == 2
     error = capsys.readouterr().err
     assert "--data is missing: scoring quiz needs quiz.jsonl and images/" in error
