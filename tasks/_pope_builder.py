@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmalign_eval.tasks._pope_files import SPLITS
-
 from mmalign_eval.data.files import need, read_json
 from mmalign_eval.errors import BadInput
 
+SPLITS = ("random", "popular", "adversarial")  # how the objects that are not there were chosen
 TEMPLATE = "Is there {article} {object} in the image?"
 QUESTIONS = 3  # objects asked about that are there, and as many that are not
 

@@ -9,6 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmalign_eval.tasks import _pope_builder
+from mmalign_eval.tasks._pope_builder import SPLITS
+
 from mmalign_eval.data.answers import by_id, read_rows, text_of
 from mmalign_eval.data.files import Folder, need, read_jsonl
 from mmalign_eval.data.source import HubRows, TaskData
@@ -16,7 +19,6 @@ from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import ImageRef
 from mmalign_eval.task import Sample
 
-SPLITS = ("random", "popular", "adversarial")  # how the objects that are not there were chosen
 # LLaVA's llava_pope_test.jsonl holds all splits in one file: question_id = offset + number within the split.
 LLAVA_OFFSET, LLAVA_ORDER = 10_000_000, ("adversarial", "random", "popular")
 
@@ -33,6 +35,10 @@ class PopeFiles(TaskData):
         columns=("question_id", "question", "answer", "image_source", "category"),
         image="image",
     )
+
+    def build(self, annotations: Path, out: Path, *, images: int, seed: int) -> list[Path]:
+        """The three question files for other images, by the authors' rules."""
+        return _pope_builder.build(annotations, out, images=images, seed=seed)
 
     def native(self, folder: Folder) -> Iterator[Sample]:
         """Questions of the files that are there, in the order random, popular, adversarial."""

@@ -114,6 +114,27 @@ def overlap(
     return EXIT_OK
 
 
+@app.command("build")
+def build(
+    name: Annotated[str, typer.Argument(help="A task whose questions can be made from object annotations (pope)")],
+    annotations: Annotated[str, typer.Option(help="instances_*.json in COCO's layout")],
+    out: Annotated[str, typer.Option(help="Folder for the question files")],
+    images: Annotated[int, typer.Option(help="Images to ask about", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draws")] = 0,
+) -> int:
+    """Make a benchmark's question files for images of your own."""
+    from pathlib import Path
+
+    from ..registry import TASKS
+
+    if not Path(annotations).is_file():
+        raise BadInput(f"--annotations {annotations}: no such file")
+    for path in TASKS.get(name).data.build(Path(annotations), Path(out), images=images, seed=seed):
+        print(f"wrote    {path}")
+    print(f"run      mmeval run --model hf:PATH --tasks {name} --data {name}={out}   (with the images in {out}/images)")
+    return EXIT_OK
+
+
 @app.command("check")
 def check(
     names: Annotated[list[str], typer.Argument(help="Tasks, groups, globs, lm_eval:NAME or blank(TASK)")],

@@ -96,6 +96,20 @@ class TaskData(ABC):
         """Samples from hub rows; `row[image column]` is an `ImageRef`."""
         raise BadInput(f"{self.task}: no hub layout is known; use --data {self.task}=DIR with {self.layout}")
 
+    def build(self, annotations: Path, out: Path, *, images: int, seed: int) -> list[Path]:
+        """Makes the benchmark's question files for other images, where its authors say how.
+
+        Args:
+            annotations: Object annotations in COCO's layout (`instances_*.json`).
+            out: Folder to write to.
+            images: How many images to ask about.
+            seed: Of the draws.
+
+        Raises:
+            BadInput: The benchmark cannot be built from annotations, or these do not suffice.
+        """
+        raise BadInput(f"{self.task}: its questions cannot be made from annotations. Get them: {self.get}")
+
     def open(self, source: Source) -> Folder:
         """The folder of a `mini` or `dir` source.
 

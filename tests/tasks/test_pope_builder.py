@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmalign_eval.tasks._pope_builder import build, questions, read_objects
 
+from mmalign_eval.cli.main import main
 from mmalign_eval.data.source import Source
 from mmalign_eval.errors import BadInput
+from mmalign_eval.miniature import data_dir
 from mmalign_eval.registry import TASKS
 from tests.data.hub_files import picture
 from tests.support import shared_data
@@ -142,3 +144,15 @@ def test_real_annotations(tmp_path):
     for path in paths:
         rows = [json.loads(line) for line in path.open()]
         assert [row["label"] for row in rows].count("yes") == len(rows) / 2 == 3 * min(20, fit)
+
+
+def test_the_verb_writes_files_that_the_task_reads(tmp_path, capsys):
+    annotations = data_dir() / "coco" / "annotations" / "instances_val2014.json"
+    command = ["tasks", "build", "pope", "--annotations", str(annotations), "--out", str(tmp_path / "own")]
+    assert main([*command, "--images", "20"]) == 0
+    assert "coco_pope_adversarial.json" in capsys.readouterr().out
+    (tmp_path / "own" / "images").symlink_to(data_dir() / "coco" / "val2014")
+    samples = list(TASKS.get("pope")().samples(Source("dir", str(tmp_path / "own"))))
+    assert len(samples) == 3 * 20 * 6
+    assert main(["tasks", "build", "boolq", "--annotations", str(annotations), "--out", str(tmp_path)]) == 2
+    assert main([*command, "--images", "100000"]) == 2
