@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +119,12 @@ def _outcome(
 def _marks(tokenizer: Any, ids: list[int], text: str) -> tuple[int, ...]:
     """Characters of the text that the first 16, 32 ... of its tokens give; a character cut in two is left out."""
     beginnings = (tokenizer.decode(ids[:n], skip_special_tokens=True) for n in MARKS if n < len(ids))
-    return tuple(len(os.path.commonprefix([text, beginning])) for beginning in beginnings)
+    return tuple(_shared(text, beginning) for beginning in beginnings)
+
+
+def _shared(a: str, b: str) -> int:
+    """Characters at the start that two texts have in common."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
