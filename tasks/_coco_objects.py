@@ -1,4 +1,4 @@
-"""What the two tasks of hallucinated objects share: which objects COCO's images have, and captions as submitted.
+"""What the two tasks of hallucinated objects share: which objects COCO's images have.
 
 The objects of an image (LisaAnne/Hallucination utils/chair.py; RLHF-V eval/eval_gpt_obj_halbench.py): the categories
 of its instances, and those that its human captions name.
@@ -7,18 +7,16 @@ of its instances, and those that its human captions name.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
+from mmalign_eval.data.answers import text_of
 from mmalign_eval.data.coco import coco_id
 from mmalign_eval.data.files import Folder, need, read_json
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.chair.objects import Flavour, ObjectTable, default_table, parse_table
-from mmalign_eval.roles import AnswerFiles, Submission
-from mmalign_eval.task import Sample
 
 LAYOUT = (
     "annotations/instances_val2014.json and captions_val2014.json (any split of COCO; prepared: objects.json with "
@@ -26,24 +24,15 @@ LAYOUT = (
 )
 GET = "cocodataset.org (annotations_trainval2014.zip, val2014.zip)"
 HEAVY = ("segmentation", "bbox", "license", "flickr_url", "coco_url", "date_captured")
+# How files begin: COCO's own are too large to be read twice to tell them apart.
+_ANNOTATIONS = re.compile(r'\s*\{\s*"(info|licenses|images|annotations|categories|type)"')
+_PREPARED = re.compile(r'\s*\{\s*"[^"]*"\s*:\s*\[')
 _SPLITS = ("val2014", "val2017", "train2014", "train2017")  # looked into in this order, until every image was found
 _FOLDERS = ("", "annotations", "coco", "coco/annotations", "../coco", "../coco/annotations")
 _OFFICIAL_TABLES = {
     "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2": "synonyms.txt (LisaAnne/Hallucination)",
     "681041d2958d7871ed6fa69c3108f34aa6a0a354eb53ed4c5a425e65f86bc72a": "synonyms_refine.txt (RLHF-V)",
 }
-_TEXTS = ("caption", "text", "answer", "response")  # what the tools around call an answer
-_QUESTIONS = ("question", "prompt", "raw_question")
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One answer of a submission; image and question are empty where the file does not say."""
-
-    where: str
-    image: str
-    question: str
-    text: str
 
 
 def open_table(flavour: Flavour, path: Path | None) -> tuple[ObjectTable, str]:
@@ -100,28 +89,19 @@ def objects_of(folder: Folder, table: ObjectTable, wanted: Collection[str] | Non
 
 
 def prepared_file(folder: Folder) -> Path | None:
-    """The file of prepared objects: the one named by `--data`, or `objects.json`."""
-    if folder.given is None:
-        return folder.maybe("objects.json")
-    return None if any(kind in folder.given.name for kind in ("instances", "captions")) else folder.given
-
-
-def read_captions(files: AnswerFiles) -> list[Caption]:
-    """The answers of a submission, in its order.
-
-    `{"image_id", "caption"}` as JSON lines, list or `{image_id: caption}`; the results of LisaAnne's tool (`imgToEval`)
-    and of CHAIR scorers (`sentences`); RLHF-V's answer files (`question`/`prompt`, `answer`/`text`).
+    """The file of prepared objects: the one named by `--data`, `objects.json`, or the only one there to score answers.
 
     Raises:
-        BadInput: Another format; names file and line.
+        BadInput: A folder without annotation files holds several.
     """
-    path = one_path(files)
-    if path.is_dir():
-        raise BadInput(f"--answers {path}: expected a file, found a folder")
-    captions = [_caption(where, row) for where, row in _caption_rows(path)]
-    if not captions:
-        raise BadInput(f"{path}: no answers in it")
-    return captions
+    if folder.given:
+        return None if _ANNOTATIONS.match(_beginning(folder.given)) else folder.given
+    if (named := folder.maybe("objects.json")) or folder.need_images or _instances(folder):
+        return named
+    files = [path for place in folder.places for path in sorted(place.glob("*.json")) if _is_prepared(path)]
+    if len(files) > 1:
+        raise BadInput(f"{folder.task}: {files[0]} and {files[1].name} may both hold objects: name one (--data FILE)")
+    return files[0] if files else None
 
 
 def every_object(objects: Iterable[str]) -> str:
@@ -140,36 +120,9 @@ def image_number(value: Any, where: str) -> str:
         return str(int(name)) if name.isdecimal() else name
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and value.is_integer():  # as pandas writes a column with a gap
+        return str(int(value))
     raise BadInput(f"{where}: expected a COCO image id, found {value!r:.60}")
-
-
-def _caption_rows(path: Path) -> Iterable[tuple[str, Any]]:
-    rows = read_rows(path)
-    if len(rows) != 1 or not isinstance(rows[0][1], dict):
-        return rows
-    where, whole = rows[0]
-    for key in ("imgToEval", "sentences"):
-        if key in whole:
-            listed = whole[key].values() if isinstance(whole[key], dict) else whole[key]
-            return [(f"{where}: {key}[{i}]", row) for i, row in enumerate(listed)]
-    if whole and all(isinstance(value, str) for value in whole.values()) and not set(_TEXTS) & set(whole):
-        return [(f"{where}: {key!r}", {"image_id": key, "caption": value}) for key, value in whole.items()]
-    return rows
-
-
-def _caption(where: str, row: Any) -> Caption:
-    if not isinstance(row, dict):
-        raise BadInput(f"{where}: expected an object with image_id and caption, found {type(row).__name__}")
-    key = next((name for name in _TEXTS if name in row), None)
-    if key is None:
-        raise BadInput(f"{where}: field 'caption' is missing (or text, answer); found {', '.join(map(str, row))}")
-    more = row.get("metainfos")
-    image = row.get("image_id", more.get("image_id") if isinstance(more, dict) else None)
-    text = text_of(row[key], where)
-    if key in ("text", "answer"):
-        text = text.replace("Assistant:", "").strip()  # as RLHF-V's reader
-    question = next((row[name] for name in _QUESTIONS if isinstance(row.get(name), str)), "")
-    return Caption(where, "" if image is None else image_number(image, where), question, text)
 
 
 def _prepared(path: Path, table: ObjectTable) -> dict[str, list[str]]:
@@ -195,8 +148,7 @@ def _annotation_pairs(folder: Folder) -> list[tuple[Path, Path]]:
         own = folder.given.with_name(folder.given.name.replace("captions", "instances"))
         found = {own.name: own}
     else:
-        places = [place / sub for place in folder.places for sub in _FOLDERS]
-        found = {path.name: path for place in reversed(places) for path in place.glob("*instances*.json")}
+        found = _instances(folder)
     if not found:
         folder.find("annotations/instances_val2014.json", "instances_val2014.json")
     pairs = []
@@ -208,6 +160,22 @@ def _annotation_pairs(folder: Folder) -> list[tuple[Path, Path]]:
                 raise BadInput(f"{folder.task}: {here.name} is not beside {there}; {told}")
         pairs.append(pair)
     return pairs
+
+
+def _instances(folder: Folder) -> dict[str, Path]:
+    """File name to path of instances files; the first folder that has one wins."""
+    places = [place / sub for place in folder.places for sub in _FOLDERS]
+    return {path.name: path for place in reversed(places) for path in place.glob("*instances*.json")}
+
+
+def _beginning(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.read(200)
+
+
+def _is_prepared(path: Path) -> bool:
+    text = _beginning(path)
+    return bool(_PREPARED.match(text)) and not _ANNOTATIONS.match(text)
 
 
 def _annotated(
@@ -246,35 +214,3 @@ def _fields(rows: Sequence[tuple[str, Any]], *names: str) -> Iterator[tuple[str,
         if not isinstance(row, dict):
             raise BadInput(f"{where}: expected a JSON object, found {type(row).__name__}")
         yield where, need(row, names, where)
-
-
-def submission_of(
-    captions: Sequence[Caption], folder: Folder, table: ObjectTable, asked: Sequence[Caption] = ()
-) -> Submission:
-    """A submission: which images were to be described, what they hold, and what was said of them.
-
-    The images are those asked about (`asked`: prompts of the benchmark, their text empty), else those of a prepared
-    file, else those answered: COCO's annotation files hold far more than anybody describes.
-
-    Raises:
-        BadInput: An answer without image, two of one image, objects that cannot be read.
-    """
-    for caption in captions:
-        if not caption.image:
-            raise BadInput(f"{caption.where}: field 'image_id' is missing")
-    said_of = by_id((c.image, c, c.where) for c in captions)
-    questions = {c.image: c.question for c in asked} or {c.image: c.question for c in captions}
-    prepared = prepared_file(folder)
-    objects = objects_of(folder, table, questions)
-    for one in asked:
-        if one.image not in objects:
-            raise BadInput(f"{one.where}: image {one.image} has no objects in the data: is an annotation file missing?")
-    wanted = questions if asked or not prepared else objects
-    samples = [
-        Sample(number, {"image_id": number, "question": questions.get(number, ""), "objects": objects[number]})
-        for number in wanted
-        if number in objects
-    ]
-    known = {sample.id for sample in samples}
-    responses = {number: (said(c.text),) for number, c in said_of.items() if number in known}
-    return Submission(samples, dict(responses), unknown=[number for number in said_of if number not in known])

@@ -19,9 +19,8 @@ from mmalign_eval.tasks._coco_objects import (
     objects_of,
     open_table,
     prepared_file,
-    read_captions,
-    submission_of,
 )
+from mmalign_eval.tasks._object_answers import read_captions, submission_of
 
 from mmalign_eval.data.answers import said
 from mmalign_eval.data.files import Folder

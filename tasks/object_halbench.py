@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmalign_eval.tasks._coco_objects import (
     GET,
     LAYOUT,
-    Caption,
     every_object,
     image_number,
     object_images,
     objects_of,
     open_table,
-    read_captions,
-    submission_of,
 )
+from mmalign_eval.tasks._object_answers import Caption, read_captions, sample_ids, submission_of
 from mmalign_eval.tasks._object_extraction import EXTRACTOR, count_extracted, extracted_metrics
 from mmalign_eval.tasks._profiles import bpo
 
@@ -96,11 +93,11 @@ class HalBenchFiles(TaskData):
             found = folder.images(names[one.image] for one in asked)
             images = {one.image: found[names[one.image]] for one in asked}
         objects = objects_of(folder, table, images)
-        for one in asked:
+        for name, one in zip(sample_ids(asked), asked, strict=True):
             if one.image not in objects:
                 raise BadInput(f"{one.where}: image {one.image} is in no annotation file of the data")
             data = {"image_id": one.image, "question": one.question, "objects": objects[one.image]}
-            yield Sample(one.image, data, (images[one.image],))
+            yield Sample(name, data, (images[one.image],), cluster="" if name == one.image else one.image)
 
     def prompts(self, folder: Folder) -> list[Caption]:
         """What is asked about which image."""
@@ -181,8 +178,6 @@ class ObjectHalBench(ImageTask):
         self.table, self.table_name = open_table("rlhfv", path)
         folder, captions = self.data.open(source), read_captions(files)
         asked = self.data.prompts(folder) if _prompt_file(folder) else []  # type: ignore[attr-defined]
-        if asked and len(captions) == len(asked) and not any(caption.image for caption in captions):
-            captions = [replace(c, image=a.image) for c, a in zip(captions, asked, strict=True)]
         return submission_of(captions, folder, self.table, asked)
 
 

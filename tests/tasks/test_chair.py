@@ -234,3 +234,71 @@ def test_real_annotations_of_2017(tmp_path):
     found = scored(chair(), submit(tmp_path, text, **options), data)
     assert (found["CHAIRs"], found["CHAIRi"]) == (0.0, 0.0), "what people said of an image is in its objects"
     assert 20 < found["recall"] < 90
+
+
+# --- forms in the wild ------------------------------------------------------------------------------------------------
+
+WILD = {
+    "LLaVA, by file name": [
+        {"question_id": name(n), "prompt": "Describe it.", "text": t, "model_id": "m"} for n, t in SAID.items()
+    ],
+    "LLaVA, by number and image": [
+        {"question_id": i, "image": name(n), "prompt": "Describe it.", "text": t}
+        for i, (n, t) in enumerate(SAID.items())
+    ],
+    "image": [{"image": f"val2014/{name(n)}", "caption": t} for n, t in SAID.items()],
+    "floats": [{"image_id": float(n), "caption": t} for n, t in SAID.items()],
+    "answer": [
+        {"idx": i, "question": "<image>./</image>Describe it.", "answer": t, "metainfos": {"org_idx": 9, "image_id": n}}
+        for i, (n, t) in enumerate(SAID.items())
+    ],
+    "metainfos as text": [
+        {"question": "?", "answer": t, "metainfos": json.dumps({"image_id": n})} for n, t in SAID.items()
+    ],
+    "lmms-eval": [
+        {"doc_id": i, "doc": {"question_id": str(n)}, "target": "", "resps": [[t]], "filtered_resps": [t]}
+        for i, (n, t) in enumerate(SAID.items())
+    ],
+}
+
+
+@pytest.mark.parametrize("form", WILD)
+def test_answers_as_other_tools_write_them(tmp_path, form):
+    write_annotations(tmp_path)
+    text = "\ufeff" + "".join(json.dumps(row) + "\r\n" for row in WILD[form]) + "\r\n"
+    files = submit(tmp_path / "out", text, synonyms=table_file(tmp_path))
+    assert whole(scored(chair(), files, tmp_path)) == pytest.approx(BY_HAND)
+
+
+@pytest.mark.parametrize("wrap", [lambda t: [t], lambda t: {"caption": t}, lambda t: [{"caption": t}]])
+def test_a_mapping_of_images_may_hold_lists_or_objects(tmp_path, wrap):
+    write_annotations(tmp_path)
+    text = json.dumps({name(n): wrap(t) for n, t in SAID.items()})
+    files = submit(tmp_path / "out", text, "a.json", synonyms=table_file(tmp_path))
+    assert whole(scored(chair(), files, tmp_path)) == pytest.approx(BY_HAND)
+
+
+def test_a_question_id_that_is_a_number_names_no_image(tmp_path):
+    write_annotations(tmp_path)
+    with pytest.raises(BadInput, match=r":1: field 'image_id' is missing"):
+        scored(chair(), submit(tmp_path / "out", '{"question_id": "42", "text": "a dog"}\n'), tmp_path)
+
+
+def test_an_image_described_twice_in_a_mapping(tmp_path):
+    write_annotations(tmp_path)
+    with pytest.raises(BadInput, match="'42' occurs twice"):
+        scored(chair(), submit(tmp_path / "out", '{"42": "a", "42": "b"}', "a.json"), tmp_path)
+
+
+def test_prepared_objects_are_told_by_what_they_hold(tmp_path):
+    files = submit(tmp_path / "out", FORMS["lines"][1], synonyms=table_file(tmp_path))
+    objects = json.dumps({name(int(n)): found for n, found in OBJECTS.items()})
+    (tmp_path / "instances_objects.json").write_text("\ufeff" + objects)
+    assert whole(scored(chair(), files, tmp_path / "instances_objects.json")) == pytest.approx(BY_HAND)
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    (folder / "truth.json").write_text(objects)
+    assert whole(scored(chair(), files, folder)) == pytest.approx(BY_HAND)
+    (folder / "more.json").write_text(objects)
+    with pytest.raises(BadInput, match=r"more\.json and truth\.json may both hold objects"):
+        scored(chair(), files, folder)

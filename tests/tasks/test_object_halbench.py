@@ -186,6 +186,40 @@ def test_a_prompt_whose_image_is_nowhere_annotated(tmp_path):
         halbench().submitted(submit(tmp_path / "out", FORMS["captions"]), Source("dir", str(tmp_path), images=False))
 
 
+def test_an_image_may_be_asked_about_several_times(tmp_path):
+    write_annotations(tmp_path)
+    rows = [{"image_id": 42, "question": q, "answer": t} for q, t in (("A?", "a dog"), ("B?", "a bus"), ("C?", "a"))]
+    files = submit(tmp_path / "out", rows, synonyms=table_file(tmp_path))
+    found = scored(halbench(), files, tmp_path)
+    # objects of 42, three times: person, dog, dining table
+    assert [found[k] for k in ("CHAIRs", "CHAIRs_refine", "CHAIRi")] == pytest.approx([100 / 3, 50, 50])
+    assert found["recall"] == pytest.approx(100 / 9)
+    read = halbench().submitted(files, Source("dir", str(tmp_path), images=False))
+    assert [(s.id, s.cluster) for s in read.samples] == [("42", ""), ("42/2", "42"), ("42/3", "42")]
+
+
+def test_prompts_of_one_image_are_told_apart_by_question(tmp_path):
+    write_coco(tmp_path)
+    folder = tmp_path / "object_halbench"
+    folder.mkdir()
+    asked = [{"question": q, "image_id": n} for n, q in ((42, "A?"), (73, "A?"), (42, "B?"))]
+    (folder / "prompts_300.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    assert [s.id for s in samples(tmp_path)] == ["42", "73", "42/2"]
+    rows = [{"image_id": 42, "question": "<image>./</image>B?", "answer": "second"},
+            {"image_id": 42, "question": "<image>./</image>A?", "answer": "first"}]  # fmt: skip
+    read = halbench().submitted(submit(tmp_path / "out", rows), Source("dir", str(tmp_path), images=False))
+    assert {i: r[0].text for i, r in read.responses.items()} == {"42": "first", "42/2": "second"}
+    assert read.missing == ["73"]
+
+
+@pytest.mark.parametrize("more", [{}, {"question": "A?"}, {"idx": 3}, {"question": "A?", "idx": 3}])
+def test_the_same_prompt_twice_is_refused(tmp_path, more):
+    write_annotations(tmp_path)
+    row = {"image_id": 42, "answer": "a dog", **more}
+    with pytest.raises(BadInput, match=r"answers\.jsonl:2: id '42' occurs twice"):
+        scored(halbench(), submit(tmp_path / "out", [row, row]), tmp_path)
+
+
 # --- the extractor ----------------------------------------------------------------------------------------------------
 
 
