@@ -12,6 +12,7 @@ from mmalign_eval.tasks._llava_judge import CATEGORIES, REVIEWER, parse
 
 from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
 from mmalign_eval.data.files import need
+from mmalign_eval.data.run_files import refuse_several_models
 from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import Response
 from mmalign_eval.roles import AnswerFiles, Submission
@@ -124,6 +125,7 @@ def _paths(files: AnswerFiles) -> list[tuple[str, Path]]:
     found = sorted(p for p in path.iterdir() if p.suffix == ".jsonl" and not p.name.startswith("."))
     if not found:
         raise BadInput(f"--answers {path}: no .jsonl file there; expected {FORMAT}")
+    refuse_several_models(found)
     return [("", file) for file in found]
 
 

@@ -11,6 +11,7 @@ from mmalign_eval.tasks._mmvet_judge import parse
 
 from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of, unique_object
 from mmalign_eval.data.files import need
+from mmalign_eval.data.run_files import refuse_several_models
 from mmalign_eval.errors import BadInput
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import Sample
@@ -19,6 +20,7 @@ FORMAT = (
     '{"v1_0": "answer", ...} (json), LLaVA\'s jsonl (question_id, text), or the official evaluator\'s '
     "*-grade-*.json {id: {model, content, score}} with one or several runs (several files: several runs)"
 )
+OFFICIAL_NAME = re.compile(r"-grade-\d+runs?$")  # how the names of its files end, each an evaluation of its own
 JUDGE_IN_NAME = re.compile(r"_([^_]+)-grade-")  # <model>_<judge>-grade-<n>runs.json
 
 
@@ -71,21 +73,38 @@ def _files(files: AnswerFiles) -> list[Path]:
     grades = [p for p in found if "-grade-" in p.name]
     if not found:
         raise BadInput(f"--answers {path}: no .json or .jsonl file there; expected {FORMAT}")
+    if len(grades) > 1:
+        _refuse_several(grades)
     return grades or found
+
+
+def _refuse_several(grades: Sequence[Path]) -> None:
+    whole = [path for path in grades if OFFICIAL_NAME.search(path.stem)]
+    refuse_several_models(whole, lambda path: OFFICIAL_NAME.sub("", path.stem))
+    if len(whole) > 1:
+        raise BadInput(
+            f"--answers {whole[0].parent}: {whole[0].name} and {whole[1].name} are two evaluations; name one"
+        )
+    refuse_several_models(grades)
 
 
 def _content(path: Path) -> dict[str, Any]:
     """Id to answer or grade."""
-    if path.suffix == ".jsonl":
-        return by_id(_lines(path))
+    rows = read_rows(path)
+    if path.suffix == ".jsonl" or len(rows) != 1 or _numbered(rows[0][1]):
+        return by_id(_lines(rows))
     found = unique_object(path)
     if not found:
         raise BadInput(f"{path}: no answers in it; expected {FORMAT}")
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any, str]]:
-    for where, row in read_rows(path):
+def _numbered(row: Any) -> bool:
+    return isinstance(row, dict) and "question_id" in row
+
+
+def _lines(rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any, str]]:
+    for where, row in rows:
         if not isinstance(row, dict):
             raise BadInput(f"{where}: expected an object with question_id and text")
         number, text = need(row, ("question_id", "text"), where)

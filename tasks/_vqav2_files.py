@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmalign_eval.data.answers import by_id, read_rows, text_of
+from mmalign_eval.data.answers import by_id, read_rows, text_of, unique_object
 from mmalign_eval.data.files import Folder, need, read_json
 from mmalign_eval.data.source import HubRows, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import ImageRef
 from mmalign_eval.task import Sample
+
+# Below the folder: as it is, as the official tool lays it out, and below a root under the usual names.
+PLACES = tuple(f"{own}{sub}" for own in ("", "VQAv2/", "vqa/", "VQA/") for sub in ("", "annotations/", "Annotations/"))
 
 
 class VqaFiles(TaskData):
@@ -32,7 +35,9 @@ class VqaFiles(TaskData):
 
     def native(self, folder: Folder) -> Iterator[Sample]:
         """The questions of the validation set, in the order of its annotations."""
-        return self.annotated(folder, folder.given or folder.find("v2_mscoco_val2014_annotations.json"))
+        name = "v2_mscoco_val2014_annotations.json"
+        places = [f"{sub}{name}" for sub in PLACES if sub]
+        return self.annotated(folder, folder.given or folder.maybe(name, *places) or folder.find(name))
 
     def annotated(self, folder: Folder, path: Path) -> Iterator[Sample]:
         """The questions of one annotation file.
@@ -74,12 +79,12 @@ class VqaFiles(TaskData):
         Raises:
             BadInput: There is no annotation file, or one is in another layout.
         """
-        patterns = ("*mscoco_val2014_annotations*.json", "*mscoco_*annotations*.json", "*annotations*.json")
-        places = [place / sub for place in folder.places for sub in ("", "annotations")]
-        paths = [path for p in patterns for place in places for path in sorted(place.glob(p))]
+        places = [place / sub for place in folder.places for sub in PLACES]
+        paths = _matching(places, "*mscoco_val2014_annotations*.json", "*mscoco_*annotations*.json")
+        paths = paths or _matching(places, "*annotations*.json")
         best: list[Sample] = []
         most = -1
-        for path in [folder.given] if folder.given else dict.fromkeys(paths):
+        for path in [folder.given] if folder.given else paths:
             samples = list(self.annotated(folder, path))
             held = len(ids.intersection(s.id for s in samples))
             if held > most:
@@ -91,11 +96,16 @@ class VqaFiles(TaskData):
         return best
 
 
+def _matching(places: Sequence[Path], *patterns: str) -> list[Path]:
+    return list(dict.fromkeys(path for p in patterns for place in places for path in sorted(place.glob(p))))
+
+
 def _questions(folder: Folder, annotations: Path) -> dict[str, tuple[Any, str]]:
     """Question id to (image id, text); empty where answers are only scored and the file is not there."""
     name = annotations.name.replace("annotations", "questions")
     names = [name.replace("mscoco", "OpenEnded_mscoco", 1), name]
-    path = next((annotations.parent / n for n in names if (annotations.parent / n).is_file()), None)
+    beside = (annotations.parent, annotations.parent.parent / "Questions", annotations.parent.parent / "questions")
+    path = next((place / n for place in beside for n in names if (place / n).is_file()), None)
     if path is None or path == annotations:
         if folder.need_images:
             folder.find(names[0])
@@ -119,21 +129,32 @@ def _data(row: dict[str, Any], question: str, where: str) -> dict[str, Any]:
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """Question id to answer of a results file, or of the one in a folder.
+    """Question id to answer of a results file, or of the one in a folder; LLaVA's files call the answer `text`.
 
     Raises:
         BadInput: Another format, a question answered twice; names file and line.
     """
     if path.is_dir():
-        inside = sorted(path.glob("*.json"))
-        if len(inside) != 1:
-            raise BadInput(f"--answers {path}: expected one results file, found {len(inside)}; name the file")
-        path = inside[0]
+        path = _results_in(path)
+    rows = read_rows(path)
+    if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict) and "question_id" not in rows[0][1]:
+        return {number: text_of(answer, f"{path}: {number}") for number, answer in unique_object(path).items()}
     found = []
-    for where, row in read_rows(path):
-        number, answer = need(_object(row, where), ("question_id", "answer"), where)
+    for where, row in rows:
+        said = "text" if "text" in _object(row, where) and "answer" not in row else "answer"
+        number, answer = need(row, ("question_id", said), where)
         found.append((str(number), text_of(answer, where), where))
     return by_id(found)
+
+
+def _results_in(folder: Path) -> Path:
+    """The results file of a folder: the official tool writes what it made of it beside it."""
+    inside = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jsonl") and not p.name.startswith("."))
+    named = [p for p in inside if p.stem.endswith("_results")]
+    found = named or inside
+    if len(found) != 1:
+        raise BadInput(f"--answers {folder}: expected one results file, found {len(found)}; name the file")
+    return found[0]
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mmalign_eval.data.answers import one_path, said
 from mmalign_eval.data.source import Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric, Record
-from mmalign_eval.metrics.vqa import SCORERS, humans, vqa_metrics
+from mmalign_eval.metrics.vqa import SCORERS, Humans, vqa_metrics
 from mmalign_eval.requests import Response, greedy
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import ImageTask, Protocol, Sample, task
@@ -57,7 +57,7 @@ PROTOCOLS = {
         ask="{question}\nAnswer the question using a single word or phrase.",
         params=greedy(16),
         source="lmms-eval, tasks/vqav2; the prompt of LLaVA-1.5",
-        note="answers are always normalised (EvalAI's processor)",
+        note="answers of model and people are always normalised (EvalAI's processor), also where all people agree",
         options={"scorer": "evalai"},
     ),
 }
@@ -69,7 +69,7 @@ class Vqav2(ImageTask):
 
     headline = ("overall", "answer_type/yes/no", "answer_type/number", "answer_type/other")
     sources = ("https://arxiv.org/abs/1612.00837", "https://visualqa.org", "https://github.com/GT-Vision-Lab/VQA")
-    submission = "json list of {question_id, answer}"
+    submission = "json list of {question_id, answer}; or LLaVA's jsonl (question_id, text), or {question_id: answer}"
     pool: Sequence[Sample] = ()
     question_types: Sequence[str] = ()
     scored: Sequence[Record] = ()
@@ -97,14 +97,13 @@ class Vqav2(ImageTask):
 
     def score(self, sample: Sample, answer: str) -> Record:
         """Answer, types, its accuracy and the best that any of the human answers would have had, in percent."""
-        given = humans(sample.data["answers"])
-        accuracy = SCORERS[self.protocol.options["scorer"]]
-        ceiling = max(accuracy(self.protocol.parse(human), given) for human in set(sample.data["answers"]))
+        given = self._humans(sample)
+        ceiling = max(given.accuracy(self.protocol.parse(human)) for human in set(sample.data["answers"]))
         return {
             "answer": answer,
             "answer_type": sample.data["answer_type"],
             "question_type": sample.data["question_type"],
-            "accuracy": 100 * accuracy(answer, given),
+            "accuracy": 100 * given.accuracy(answer),
             "ceiling": 100 * ceiling,
         }
 
@@ -118,9 +117,12 @@ class Vqav2(ImageTask):
 
     def right_answer(self, sample: Sample) -> Sequence[Response]:
         """The human answer that scores best."""
-        given, accuracy = humans(sample.data["answers"]), SCORERS[self.protocol.options["scorer"]]
-        best = max(sorted(set(sample.data["answers"])), key=lambda text: accuracy(self.protocol.parse(text), given))
+        given = self._humans(sample)
+        best = max(sorted(set(sample.data["answers"])), key=lambda text: given.accuracy(self.protocol.parse(text)))
         return (Response("ok", text=best),)
+
+    def _humans(self, sample: Sample) -> Humans:
+        return SCORERS[self.protocol.options["scorer"]](sample.data["answers"])
 
     def submitted(self, files: AnswerFiles, source: Source) -> Submission:
         """Reads a results file; of a folder with several splits the one that its question ids belong to is scored.
@@ -130,7 +132,7 @@ class Vqav2(ImageTask):
         """
         answers = read_answers(one_path(files))
         data: VqaFiles = self.data  # type: ignore[assignment]
-        from_folder = source.kind != "hub" and not data.open(source).parquet()
+        from_folder = source.kind != "hub" and (bool(source.file) or not data.open(source).parquet())
         samples = data.holding(data.open(source), set(answers)) if from_folder else list(data.samples(source))
         everything = {sample.id for sample in samples}
         if self.protocol.options.get("subset") and len(samples) >= POOL + EVALUATED:

@@ -1,7 +1,8 @@
 """VQA accuracy: how many of ten people gave the same answer, after the official normalisation and with its quirks.
 
 Source of every rule here: GT-Vision-Lab/VQA, `vqaEval.py` (Antol et al., 2015, arXiv:1505.00468; Goyal et al., 2017,
-arXiv:1612.00837). The second scorer is the answer processor of EvalAI, as lmms-eval and LLaVA use it.
+arXiv:1612.00837). The second scorer is lmms-eval's (0.7.3, tasks/vqav2/utils.py): EvalAI's answer processor, applied
+to every answer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ARTICLES = frozenset(("a", "an", "the"))
 MOST_FULL_STOPS = 32  # the script passes re.UNICODE (32) where re.sub takes the count
 _FULL_STOP = re.compile(r"\.(?!\d)", re.ASCII)  # its look-behind is mistyped and never excludes anything
 _DIGIT_COMMA = re.compile(r"\d,\d", re.ASCII)
-_DIGIT_COMMAS = re.compile(r"\d,+\d", re.ASCII)  # EvalAI's
+_EVALAI_FULL_STOP, _EVALAI_COMMAS = re.compile(r"\.(?!\d)"), re.compile(r"\d,+\d")  # Python 3: digits of any script
 
 _SINGLE = """
     ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's I'm
@@ -50,7 +51,7 @@ def _contractions() -> dict[str, str]:
 CONTRACTIONS = _contractions()  # keys with a capital I never match: words are lower case by then
 
 
-def without_marks(text: str, comma: re.Pattern[str] = _DIGIT_COMMA) -> str:
+def without_marks(text: str, comma: re.Pattern[str] = _DIGIT_COMMA, full_stop: re.Pattern[str] = _FULL_STOP) -> str:
     """Deletes or blanks each mark, then deletes full stops that no digit follows (the first 32 of them).
 
     A mark is deleted if it stands next to a blank anywhere in the text, or if the text has a digit, a comma and a
@@ -61,7 +62,7 @@ def without_marks(text: str, comma: re.Pattern[str] = _DIGIT_COMMA) -> str:
     for mark in MARKS:
         if mark in out:
             out = out.replace(mark, "" if digits or f"{mark} " in text or f" {mark}" in text else " ")
-    return _FULL_STOP.sub("", out, count=MOST_FULL_STOPS)
+    return full_stop.sub("", out, count=MOST_FULL_STOPS)
 
 
 def plain_words(text: str) -> str:
@@ -81,10 +82,10 @@ def stripped(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
+@lru_cache(maxsize=1 << 16)
 def evalai(text: str) -> str:
-    """An answer as EvalAI's processor reads it, before it is compared."""
-    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    return plain_words(without_marks(stripped(text), _DIGIT_COMMAS))
+    """The normal form of EvalAI's processor as lmms-eval applies it: the same steps, other patterns of digits."""
+    return plain_words(without_marks(stripped(text), _EVALAI_COMMAS, _EVALAI_FULL_STOP))
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,13 @@ class Humans:
     """The human answers to a question, ready to compare with.
 
     Attributes:
-        answers: Answer to how many gave it; in normal form unless all agree.
-        agree: Whether all are the same text.
+        answers: Answer, as it is compared, to how many gave it.
+        read: What is done to an answer before it is compared with them.
         total: How many there are (ten).
     """
 
     answers: Counter[str]
-    agree: bool
+    read: Callable[[str], str]
     total: int
 
     def accuracy(self, answer: str) -> float:
@@ -106,31 +107,28 @@ class Humans:
 
         With m of ten people matching: 0, 0.3, 0.6, 0.9, and 1 from m = 4.
         """
-        same = self.answers[answer]
+        same = self.answers[self.read(answer)]
         inside, outside = min(1.0, (same - 1) / 3), min(1.0, same / 3)  # left out: one who matches, one who does not
         return (same * inside + (self.total - same) * outside) / self.total
 
 
-def humans(answers: Sequence[str]) -> Humans:
-    """The human answers of one question; only where they differ are they normalised, as in the official script."""
+def official_humans(answers: Sequence[str]) -> Humans:
+    """As the official script has them: answers are normalised only where people differ, so "Yes" is not "yes"."""
     texts = [stripped(text) for text in answers]
-    agree = len(set(texts)) == 1
-    return Humans(Counter(texts if agree else map(normalised, texts)), agree, len(texts))
+    read = stripped if len(set(texts)) == 1 else _official
+    return Humans(Counter(map(read, texts)), read, len(texts))
 
 
-def official_accuracy(answer: str, given: Humans) -> float:
-    """The official score (0-1): the answer is normalised only where the humans differ, so "Yes" is not "yes"."""
-    answer = stripped(answer)
-    return given.accuracy(answer if given.agree else normalised(answer))
+def evalai_humans(answers: Sequence[str]) -> Humans:
+    """As lmms-eval has them: all answers are normalised, always."""
+    return Humans(Counter(map(evalai, answers)), evalai, len(answers))
 
 
-def evalai_accuracy(answer: str, given: Humans) -> float:
-    """lmms-eval's score (0-1): the answer is always normalised (by EvalAI's rules)."""
-    answer = evalai(answer)
-    return given.accuracy(answer if given.agree else normalised(answer))
+def _official(text: str) -> str:
+    return normalised(stripped(text))
 
 
-SCORERS: dict[str, Callable[[str, Humans], float]] = {"official": official_accuracy, "evalai": evalai_accuracy}
+SCORERS: dict[str, Callable[[Sequence[str]], Humans]] = {"official": official_humans, "evalai": evalai_humans}
 ANSWER_TYPES = ("yes/no", "number", "other")
 
 

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from mmalign_eval.metrics.vqa import (
     CONTRACTIONS,
     evalai,
-    evalai_accuracy,
-    humans,
+    evalai_humans,
     normalised,
-    official_accuracy,
+    official_humans,
     vqa_metrics,
 )
 from mmalign_eval.stats import estimates
@@ -76,25 +75,34 @@ def test_contractions():
 
 @pytest.mark.parametrize(("same", "score"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (7, 1), (9, 1)])
 def test_score_by_number_of_humans_who_agree(same, score):
-    given_answers = humans(["cat"] * same + [f"dog{i}" for i in range(10 - same)])
-    assert official_accuracy("cat", given_answers) == pytest.approx(score)
+    given_answers = official_humans(["cat"] * same + [f"dog{i}" for i in range(10 - same)])
+    assert given_answers.accuracy("cat") == pytest.approx(score)
 
 
 def test_nothing_is_normalised_where_the_humans_agree():
-    assert official_accuracy("Yes", humans(["yes"] * 10)) == 0
-    assert official_accuracy("yes.", humans(["yes"] * 10)) == 0
-    assert official_accuracy(" yes\n", humans(["yes"] * 10)) == 1
-    assert official_accuracy("Yes.", humans(["yes"] * 9 + ["no"])) == 1
-    assert official_accuracy("Yes", humans(["yes"] * 9 + ["yes\n"])) == 0, "line feeds are no disagreement"
-    assert official_accuracy("Yes", humans(["yes"] * 9 + ["Yes"])) == 1
-    assert evalai_accuracy("Yes.", humans(["yes"] * 10)) == 1
+    assert official_humans(["yes"] * 10).accuracy("Yes") == 0
+    assert official_humans(["yes"] * 10).accuracy("yes.") == 0
+    assert official_humans(["yes"] * 10).accuracy(" yes\n") == 1
+    assert official_humans(["yes"] * 9 + ["no"]).accuracy("Yes.") == 1
+    assert official_humans(["yes"] * 9 + ["yes\n"]).accuracy("Yes") == 0, "line feeds are no disagreement"
+    assert official_humans(["yes"] * 9 + ["Yes"]).accuracy("Yes") == 1
+    assert evalai_humans(["yes"] * 10).accuracy("Yes.") == 1
 
 
-def test_evalai_deletes_commas_and_question_marks_first():
-    assert evalai("Red, blue?") == "red blue"
-    assert evalai("red,blue") == "redblue"
-    assert normalised("red,blue") == "red blue"
-    assert evalai("a dog's bowl") == "dog 's bowl"
+def test_lmms_eval_normalises_people_too_wherever_they_agree():
+    """Figures of lmms-eval 0.7.3, vqav2_process_results."""
+    assert evalai_humans(["two"] * 10).accuracy("2") == 1
+    assert evalai_humans(["T-shirt"] * 10).accuracy("t shirt") == 1
+    assert evalai_humans(["yes"] * 3 + ["Yes."] + ["no"] * 6).accuracy("YES") == 1
+    assert official_humans(["two"] * 10).accuracy("2") == 0
+
+
+def test_lmms_evals_normal_form():
+    """Figures of lmms-eval 0.7.3, EvalAIAnswerProcessor.process_punctuation, then process_digit_article."""
+    assert evalai("a dog's bowl") == "dog's bowl"
+    assert evalai("red,blue") == normalised("red,blue") == "red blue"
+    assert (evalai("1,,000 red/blue"), normalised("1,,000 red/blue")) == ("1000 redblue", "1 000 red blue")
+    assert (evalai("\u0661,\u0662"), normalised("\u0661,\u0662")) == ("\u0661\u0662", "\u0661 \u0662")
 
 
 def straight_normal(text):
@@ -129,14 +137,14 @@ def test_accuracy_equals_leaving_each_human_out(answers, said):
     said_text = said if same else straight_normal(said)
     left_out = [sum(t == said_text for j, t in enumerate(texts) if j != i) for i in range(10)]
     expected = sum(min(1, n / 3) for n in left_out) / 10
-    assert official_accuracy(said, humans(answers)) == pytest.approx(expected)
+    assert official_humans(answers).accuracy(said) == pytest.approx(expected)
 
 
 @settings(max_examples=200)
 @given(TEXTS, st.lists(TEXTS, min_size=1, max_size=10))
 def test_accuracy_is_between_0_and_1_for_any_text(said, answers):
-    assert 0 <= official_accuracy(said, humans(answers)) <= 1
-    assert 0 <= evalai_accuracy(said, humans(answers)) <= 1
+    assert 0 <= official_humans(answers).accuracy(said) <= 1
+    assert 0 <= evalai_humans(answers).accuracy(said) <= 1
 
 
 def test_metrics_by_type():

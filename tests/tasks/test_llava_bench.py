@@ -291,11 +291,14 @@ def test_reviews_stand_for_themselves_where_no_questions_are(tmp_path):
 
 def test_several_files_of_reviews_are_runs(tmp_path):
     data = write_wild(tmp_path / "data", extras=False)
-    jsonl(tmp_path / "runs" / "a.jsonl", reviews_of(PAIRS))
-    jsonl(tmp_path / "runs" / "b.jsonl", reviews_of([(a, a) for a, _ in PAIRS]))
+    jsonl(tmp_path / "runs" / "llava-v1.5-7b-eval1.jsonl", reviews_of(PAIRS))
+    other = jsonl(tmp_path / "runs" / "llava-v1.5-7b-eval2.jsonl", reviews_of([(a, a) for a, _ in PAIRS]))
     found = scored(bench(), tmp_path / "runs", data)
     assert found["std"] == pytest.approx(np.std([100 * 34 / 51, 100]))
     assert found["all/relative"] == pytest.approx(100 * (34 + 51) / 102)
+    other.rename(tmp_path / "runs" / "llava-v1.5-13b-eval1.jsonl")
+    with pytest.raises(BadInput, match=r"13b-eval1.jsonl and .*7b-eval1.jsonl seem to be of several models; name the"):
+        scored(bench(), tmp_path / "runs", data)
 
 
 def test_plain_answers_are_compared_by_words(tmp_path):

@@ -247,6 +247,30 @@ def test_graded_files_of_one_and_of_several_runs(tmp_path):
     assert single["std"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("a_gpt-4-grade-1runs", "b_gpt-4-grade-1runs"), "a_gpt-4-grade-1runs.json and b_gpt-4-grade-1runs.json seem"),
+        (("a_gpt-4-grade-1runs", "a_gpt-4-grade-3runs"), "are two evaluations; name one"),
+        (("a_gpt-4-grade-1runs-1", "b_gpt-4-grade-1runs-1"), "seem to be of several models"),
+    ],
+)
+def test_a_folder_of_several_models_is_refused(tmp_path, names, says):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.json").write_text(grade_file({key: [1.0] for key in GOLD}))
+    with pytest.raises(BadInput, match=says):
+        scored(mmvet(), folder, write_native(tmp_path / "data", images=False))
+
+
+def test_llavas_lines_under_another_ending(tmp_path):
+    data = write_native(tmp_path / "data", images=False)
+    lines = "".join(f'{{"question_id": {n}, "prompt": "p", "text": "x"}}\r\n' for n in range(len(GOLD)))
+    (tmp_path / "answers.json").write_text("\ufeff" + lines + "\n\n", encoding="utf-8")
+    assert scored(mmvet(), tmp_path / "answers.json", data)["lexical/total"] == 0
+
+
 def test_failures_in_graded_files_are_told_by_what_the_grader_said(tmp_path):
     data = write_native(tmp_path / "data", images=False)
     grades = {key: [0.0] for key in GOLD}

@@ -186,6 +186,41 @@ def test_results_are_scored_by_type(tmp_path):
     }  # fmt: skip
 
 
+def test_answers_in_llavas_lines_and_by_question(tmp_path):
+    data = write_files(tmp_path / "data", texts=False)
+    expected = scored(vqa(), write_answers(tmp_path / "a.json", ANSWERS), data)
+    lines = [{"question_id": n, "prompt": "p", "text": text, "answer_id": "x", "metadata": {}} for n, text in ANSWERS]
+    (tmp_path / "merge.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert scored(vqa(), tmp_path / "merge.jsonl", data) == expected
+    (tmp_path / "by_id.json").write_text("{" + ", ".join(f'"{n}": {json.dumps(a)}' for n, a in ANSWERS) + "}")
+    assert scored(vqa(), tmp_path / "by_id.json", data) == expected
+
+
+def test_what_the_official_tool_wrote_beside_the_results_is_left_alone(tmp_path):
+    folder = tmp_path / "Results"
+    folder.mkdir()
+    write_answers(folder / "OpenEnded_mscoco_val2014_x_results.json", ANSWERS)
+    (folder / "OpenEnded_mscoco_val2014_x_accuracy.json").write_text('{"overall": 1.0}')
+    assert scored(vqa(), folder, write_files(tmp_path / "data"))["overall"] == pytest.approx(87.5)
+    write_answers(folder / "OpenEnded_mscoco_val2014_y_results.json", ANSWERS)
+    with pytest.raises(BadInput, match="expected one results file, found 2; name the file"):
+        scored(vqa(), folder, tmp_path / "data")
+
+
+@pytest.mark.parametrize("place", ["VQAv2", "vqav2/annotations", "VQA/Annotations", "Annotations"])
+def test_files_below_a_root_are_found(tmp_path, place):
+    own = write_files(tmp_path / place)
+    if place.endswith("Annotations"):  # the official tool's own layout
+        questions = own.parent / "Questions"
+        questions.mkdir()
+        file = own / "v2_OpenEnded_mscoco_val2014_questions.json"
+        file.rename(questions / file.name)
+    answers = write_answers(tmp_path / "a.json", ANSWERS)
+    assert scored(vqa(), answers, tmp_path)["overall"] == pytest.approx(87.5)
+    found = samples(write_images(tmp_path))
+    assert [s.data["question"] for s in found] == [text for _, _, text, *_ in QUESTIONS]
+
+
 def test_the_split_is_the_one_that_holds_the_questions(tmp_path):
     data = write_files(tmp_path / "data", texts=False)
     other = [(number + 7_000_000, *rest) for number, *rest in QUESTIONS]
