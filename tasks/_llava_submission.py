@@ -10,8 +10,9 @@ from typing import Any
 
 from mmalign_eval.tasks._llava_judge import CATEGORIES, REVIEWER, parse
 
-from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
+from mmalign_eval.data.answers import by_id, one_path, said, text_of
 from mmalign_eval.data.files import need
+from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.run_files import refuse_several_models
 from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import Response
@@ -21,7 +22,7 @@ from mmalign_eval.task import Sample
 SPLITS = ("wild", "coco")
 WILD = "llava_bench_"  # in front of the category in reviews of the questions in the wild
 FORMAT = (
-    "answers as jsonl (question_id, text), or LLaVA's reviews as jsonl (question_id, category, tuple or content); "
+    "answers as jsonl (question_id, text; or lmms-eval's logged samples), or LLaVA's reviews as jsonl (question_id, category, tuple or content); "
     "wild=FILE and coco=FILE where the data hold both splits, several files of reviews are several runs"
 )
 
@@ -130,7 +131,7 @@ def _paths(files: AnswerFiles) -> list[tuple[str, Path]]:
 
 
 def _read(path: Path, split: str) -> _File:
-    rows = read_rows(path)
+    rows = llava_rows(path)
     if not rows:
         raise BadInput(f"{path}: no answers in it; expected {FORMAT}")
     found = _File(path, split)

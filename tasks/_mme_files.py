@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmalign_eval.data.answers import one_path, part_paths, read_rows, text_of
+from mmalign_eval.data.answers import one_path, part_paths, text_of
 from mmalign_eval.data.files import Folder, need
+from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.source import HubRows, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.mme import SUBTASKS
@@ -142,7 +143,7 @@ def read_answers(files: AnswerFiles) -> Iterator[tuple[Row, str]]:
 
 
 def _llava(path: Path) -> Iterator[tuple[Row, str]]:
-    for where, row in read_rows(path):
+    for where, row in llava_rows(path):
         if not isinstance(row, dict):
             raise BadInput(f"{where}: expected an object with question_id, prompt and text")
         number, prompt, text = need(row, ("question_id", "prompt", "text"), where)

@@ -9,15 +9,16 @@ from typing import Any
 
 from mmalign_eval.tasks._mmvet_judge import parse
 
-from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of, unique_object
+from mmalign_eval.data.answers import by_id, one_path, said, text_of, unique_object
 from mmalign_eval.data.files import need
+from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.run_files import refuse_several_models
 from mmalign_eval.errors import BadInput
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import Sample
 
 FORMAT = (
-    '{"v1_0": "answer", ...} (json), LLaVA\'s jsonl (question_id, text), or the official evaluator\'s '
+    '{"v1_0": "answer", ...} (json), LLaVA\'s jsonl (question_id, text), lmms-eval\'s logged samples, or the official evaluator\'s '
     "*-grade-*.json {id: {model, content, score}} with one or several runs (several files: several runs)"
 )
 OFFICIAL_NAME = re.compile(r"-grade-\d+runs?$")  # how the names of its files end, each an evaluation of its own
@@ -90,7 +91,7 @@ def _refuse_several(grades: Sequence[Path]) -> None:
 
 def _content(path: Path) -> dict[str, Any]:
     """Id to answer or grade."""
-    rows = read_rows(path)
+    rows = llava_rows(path)
     if path.suffix == ".jsonl" or len(rows) != 1 or _numbered(rows[0][1]):
         return by_id(_lines(rows))
     found = unique_object(path)

@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 from mmalign_eval.tasks import _pope_builder
 from mmalign_eval.tasks._pope_builder import SPLITS
 
-from mmalign_eval.data.answers import by_id, read_rows, text_of
+from mmalign_eval.data.answers import by_id, text_of
 from mmalign_eval.data.files import Folder, need, read_jsonl
+from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.source import HubRows, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import ImageRef
 from mmalign_eval.task import Sample
 
 # LLaVA's llava_pope_test.jsonl holds all splits in one file: question_id = offset + number within the split.
+# Fields of an answer, first come: a `text` beside another is the question, an `answer` beside a response the label.
+ANSWERS = ("response", "prediction", "answer", "text")
 LLAVA_OFFSET, LLAVA_ORDER = 10_000_000, ("adversarial", "random", "popular")
 
 
@@ -93,20 +96,20 @@ class Given(NamedTuple):
 
 
 def read_answers(path: Path) -> list[Given]:
-    """Answers in POPE's own form (`question`, `answer`) or LLaVA's (`question_id`, `prompt`, `text`).
+    """Answers in POPE's own form (`question`, `answer`), LLaVA's (`question_id`, `prompt`, `text`) or lmms-eval's log.
 
     Raises:
         BadInput: Neither form; names file and line.
     """
     found = []
-    for where, row in read_rows(path):
-        if not isinstance(row, dict) or not ("answer" in row or "text" in row):
+    for where, row in llava_rows(path):
+        field = next((name for name in ANSWERS if name in row), "") if isinstance(row, dict) else ""
+        if not field:
             raise BadInput(f"{where}: expected an object with question and answer, or question_id, prompt and text")
-        if "label" in row and not ("answer" in row or "prompt" in row):
+        if field == "text" and "label" in row and "prompt" not in row:
             raise BadInput(f"{where}: a question with its label, but no answer to it; is this the question file?")
-        own = "answer" in row  # then `text` is the question, where there is one
-        question = row.get("question") or row.get("prompt") or (row.get("text", "") if own else "")
-        answer = text_of(row["answer" if own else "text"], where)
+        question = row.get("question") or row.get("prompt") or (row.get("text", "") if field != "text" else "")
+        answer = text_of(row[field], where)
         number = "" if row.get("question_id") is None else str(row["question_id"])
         found.append(Given(where, answer, str(question), number, str(row.get("category") or "")))
     return found
@@ -118,11 +121,12 @@ def by_split(path: Path, given: Sequence[Given], samples: Mapping[str, Sequence[
     Raises:
         BadInput: Nothing tells.
     """
-    if given and all(g.category in SPLITS for g in given):
-        return _grouped(given, [g.category for g in given])
     offsets = [int(g.number) // LLAVA_OFFSET if g.number.isdecimal() else -1 for g in given]
-    if offsets and max(offsets) > 0 and all(0 <= offset < len(LLAVA_ORDER) for offset in offsets):
-        plain = [g._replace(number=str(int(g.number) % LLAVA_OFFSET)) for g in given]
+    as_llava = bool(offsets) and max(offsets) > 0 and all(0 <= offset < len(LLAVA_ORDER) for offset in offsets)
+    plain = [g._replace(number=str(int(g.number) % LLAVA_OFFSET)) for g in given] if as_llava else given
+    if given and all(g.category in SPLITS for g in given):
+        return _grouped(plain, [g.category for g in given])
+    if as_llava:
         return _grouped(plain, [LLAVA_ORDER[offset] for offset in offsets])
     if all(g.question for g in given):
         for order in _orders(list(samples)):

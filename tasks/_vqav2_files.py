@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmalign_eval.data.answers import by_id, read_rows, text_of, unique_object
+from mmalign_eval.data.answers import by_id, text_of, unique_object
 from mmalign_eval.data.files import Folder, need, read_json
+from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.source import HubRows, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.requests import ImageRef
@@ -136,7 +137,7 @@ def read_answers(path: Path) -> dict[str, str]:
     """
     if path.is_dir():
         path = _results_in(path)
-    rows = read_rows(path)
+    rows = llava_rows(path)
     if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict) and "question_id" not in rows[0][1]:
         return {number: text_of(answer, f"{path}: {number}") for number, answer in unique_object(path).items()}
     found = []

@@ -57,7 +57,7 @@ class Mme(ImageTask):
     )
     submission = (
         "a folder of <subtask>.txt (image, question, label, answer; tab-separated), "
-        "or LLaVA's jsonl (question_id, prompt, text)"
+        "LLaVA's jsonl (question_id, prompt, text), or lmms-eval's logged samples"
     )
 
     def score(self, sample: Sample, answer: str) -> Record:
@@ -82,6 +82,8 @@ class Mme(ImageTask):
         notes = []
         try:
             samples = list(self.samples(source))
+            if not any(path.is_dir() for path in files.paths.values()) and all(row.label for row, _ in answers):
+                samples, notes = _only([row.subtask for row, _ in answers], samples)
         except NotThere:
             if not all(row.label for row, _ in answers):
                 raise
@@ -103,3 +105,10 @@ class Mme(ImageTask):
             else:
                 found.responses[sample.id] = (said(answer),)
         return found
+
+
+def _only(subtasks: Sequence[str], samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Samples of the subtasks whose files were named one by one, and a note that says so."""
+    kept = [sample for sample in samples if sample.data["subtask"] in set(subtasks)]
+    named = f"only {', '.join(dict.fromkeys(subtasks))}: the files named"
+    return kept, [named] if len(kept) < len(samples) else []

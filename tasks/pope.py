@@ -49,7 +49,7 @@ class Pope(ImageTask):
     sources = ("https://arxiv.org/abs/2305.10355", "https://github.com/RUCAIBox/POPE")
     submission = (
         "jsonl in the questions' order: {question, answer}, or LLaVA's {question_id, prompt, text}; random=FILE, "
-        "popular=FILE, adversarial=FILE, a folder of files named so, or LLaVA's single file"
+        "popular=FILE, adversarial=FILE, a folder of files named so, LLaVA's single file, or lmms-eval's logged samples"
     )
     edition = ""
 

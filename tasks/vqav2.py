@@ -69,7 +69,10 @@ class Vqav2(ImageTask):
 
     headline = ("overall", "answer_type/yes/no", "answer_type/number", "answer_type/other")
     sources = ("https://arxiv.org/abs/1612.00837", "https://visualqa.org", "https://github.com/GT-Vision-Lab/VQA")
-    submission = "json list of {question_id, answer}; or LLaVA's jsonl (question_id, text), or {question_id: answer}"
+    submission = (
+        "json list of {question_id, answer} (or {question_id: answer}), LLaVA's jsonl (question_id, text), or "
+        "lmms-eval's logged samples"
+    )
     pool: Sequence[Sample] = ()
     question_types: Sequence[str] = ()
     scored: Sequence[Record] = ()

@@ -42,6 +42,9 @@ class Folder:
     def places(self) -> list[Path]:
         """Where files are looked for, in order: `<folder>/<benchmark>` if there is one, then the folder itself."""
         own = self.root / self.name
+        if not own.is_dir():  # MME, POPE, mm-vet: as the benchmarks call themselves
+            inside = sorted(self.root.iterdir()) if self.root.is_dir() else []
+            own = next((p for p in inside if _plain(p.name) == _plain(self.name) and p.is_dir()), own)
         return [own, self.root] if own.is_dir() else [self.root]
 
     def parquet(self) -> list[Path]:
@@ -143,6 +146,10 @@ class Folder:
             f"{self.task}: {len(missing)} of {total} images are missing (the first: {missing[0]}); looked in {looked}; "
             f"add them, or keep only the entries whose images you have. Expected {self.layout}. Get it: {self.get}"
         )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def read_json(path: Path, without: Collection[str] = ()) -> Any:

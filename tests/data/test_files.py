@@ -21,6 +21,14 @@ def test_images_are_found_in_the_usual_places(tmp_path, place):
     assert folder(root).image("a.jpg").path == str((root / "bench" / place / "a.jpg").resolve())
 
 
+@pytest.mark.parametrize("name", ["mmvet", "MMVet", "MM-Vet", "mm_vet"])
+def test_a_benchmarks_folder_may_be_called_as_the_benchmark_is(tmp_path, name):
+    touch(tmp_path / name / "toy.json")
+    touch(tmp_path / "mm-other" / "toy.json")
+    assert folder(tmp_path, "mmvet").find("toy.json") == tmp_path / name / "toy.json"
+    assert folder(tmp_path / "absent", "mmvet").maybe("toy.json") is None
+
+
 def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
     touch(tmp_path / "b.jpg")
     with pytest.raises(BadInput, match=r"toy: 2 of 3 images are missing \(the first: a\.jpg\)") as caught:

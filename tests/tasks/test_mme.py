@@ -157,6 +157,16 @@ def test_files_by_name_and_a_single_file(tmp_path):
     assert alone["existence/score"] == 100.0
 
 
+def test_subtasks_named_one_by_one_are_all_that_is_asked(tmp_path):
+    folder = write_results(tmp_path)
+    source = Source("dir", str(folder), images=False)
+    for paths in ({"": folder / "existence.txt"}, {"existence": folder / "existence.txt"}):
+        found = mme().submitted(AnswerFiles(paths), source)
+        assert {s.part for s in found.samples} == {"existence"}
+        assert (found.missing, found.notes) == ([], ["only existence: the files named"])
+    assert mme().submitted(AnswerFiles({"": folder}), source).notes == []
+
+
 def test_llavas_answers_are_matched_by_image_and_question(tmp_path):
     lines = []
     for subtask, text in RESULTS.items():

@@ -117,6 +117,24 @@ def test_a_single_file_by_category_or_by_the_order_of_its_questions(tmp_path, da
     check(scored(pope(), write(tmp_path / "c.jsonl", blocks[:12]), data), "adversarial", "random")
 
 
+def test_llavas_numbers_beside_categories_in_any_order(tmp_path, data):
+    offsets = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
+    lines = [line for split in SPLITS for line in llava(split, offset=offsets[split], category=split)]
+    found = scored(pope(), write(tmp_path / "a.jsonl", list(reversed(lines))), data)
+    assert found["random/accuracy"] == found["popular/accuracy"] == found["adversarial/accuracy"] == VALUES["accuracy"]
+
+
+@pytest.mark.parametrize("field", ["response", "prediction"])
+def test_a_response_beside_the_label_or_the_question_is_the_answer(tmp_path, data, field):
+    for question, label in (("question", "answer"), ("text", "label")):
+        lines = [
+            json.dumps({question: asked("random", n), label: "no" if n % 2 else "yes", field: text})
+            for n, text in enumerate(SAID)
+        ]
+        found = scored(pope(), {"random": write(tmp_path / "a.jsonl", lines)}, data)
+        assert {name: found[f"random/{name}"] for name in VALUES} == pytest.approx(VALUES)
+
+
 def test_answers_alone_go_by_the_files_name_or_the_only_split(tmp_path, data):
     lines = [json.dumps({"answer": text}) for text in SAID]
     check(scored(pope(), write(tmp_path / "llava_popular.jsonl", lines), data), "popular")
