@@ -12,6 +12,8 @@ from mmalign_eval.tasks._truthful_files import CSV_COLUMNS, REFRESH_COLUMN
 from mmalign_eval.data.answers import (
     CHOICE_FIELDS,
     ID_FIELDS,
+    LIST_FIELDS,
+    TEXT_FIELDS,
     choosing,
     chosen,
     loglikelihoods,
@@ -22,6 +24,7 @@ from mmalign_eval.data.answers import (
     unique_object,
 )  # fmt: skip
 from mmalign_eval.data.files import read_csv
+from mmalign_eval.data.rows import whole_object
 from mmalign_eval.errors import BadInput, did_you_mean
 from mmalign_eval.requests import Response
 from mmalign_eval.roles import AnswerFiles, Submission
@@ -29,12 +32,13 @@ from mmalign_eval.task import Sample
 
 NAMES = ("gen", "mc", "mc1", "mc2")  # what files may be named after; mc is mc1, mc2 or both
 OWN_COLUMNS = {*CSV_COLUMNS, REFRESH_COLUMN, "Examples: True", "Examples: False", "Unnamed: 0", "", "id", "index"}
-TEXT_FIELDS = ("answer", "response", "text", "output", "prediction", "completion", "generation")
+# what the authors' script adds to a model's column of answers, each after the model's name and a blank
+METRICS = ("bleu", "rouge1", "rouge2", "rougeL", "BLEURT", "GPT-", "lprob", "MC1", "MC2", "MC3")
 LOGPROBS = {"mc1": "mc1_logprobs", "mc2": "mc2_logprobs"}
 FORMAT = (
     "gen: csv with a column of answers, or json {question or row: answer}, or a list in order; mc: json {row: choice}, "
-    "or jsonl in mc_task.json's order: {mc1_logprobs, mc2_logprobs} or one list of log-likelihoods a line; NAME=PATH "
-    "for both (gen, mc)"
+    "or jsonl in mc_task.json's order: {mc1_logprobs, mc2_logprobs} or one list of log-likelihoods a line (or one "
+    "object with all lists under each name); NAME=PATH for both (gen, mc)"
 )
 Entry = tuple[str, Any, str]  # id or question (empty: by order), what is said, where
 
@@ -54,7 +58,7 @@ def read_submission(files: AnswerFiles, samples: Sequence[Sample]) -> Submission
         if name == "gen" or (not name and not (entries and all(map(_is_choice, entries)))):
             reader.generations((key, _text(value, where), where) for key, value, where in entries)
         else:
-            reader.choices(entries, name)
+            reader.choices([(key, _value(value, where), where) for key, value, where in entries], name or _hint(path))
     kept = [sample for sample in samples if sample.part in reader.parts]
     return Submission(kept, reader.responses, unknown=reader.unknown, notes=reader.notes)
 
@@ -74,13 +78,13 @@ class _Reader:
         empty = 0
         for sample, text, _ in self._placed("gen", entries):
             self.responses[sample.id] = (said(text),)
-            empty += not text.strip()
+            empty += not text
         if empty:
-            self.notes.append(f"{empty} answers are empty: they score 0 (the authors' script leaves them out)")
+            self.notes.append(f"{empty} answers are empty: they score 0 (the official protocol leaves them out)")
 
     def choices(self, entries: Sequence[Entry], name: str) -> None:
         """Choices and log-likelihoods, for the parts that they can be for."""
-        for part in _parts_of(entries, name, self._options):
+        for part in _parts_of(entries, name, self._fits):
             stated = [(k, v[LOGPROBS[part]] if _named_lists(v) else v, w) for k, v, w in entries
                       if not _named_lists(v) or LOGPROBS[part] in v]  # fmt: skip
             if self._follows_table(part, stated):
@@ -98,12 +102,27 @@ class _Reader:
         """How many options each question has, in the order of the file of choices."""
         return [len(_options(sample)) for sample in self._in_order(part)]
 
+    def _fits(self, part: str, entries: Sequence[Entry]) -> bool:
+        """Whether lists are as long as the part has options, in order or by id."""
+        order, named = self._in_order(part), self._named(part)
+        owners = [named.get(key.strip()) if key else order[row] if row < len(order) else None
+                  for row, (key, _, _) in enumerate(entries)]  # fmt: skip
+        sizes = [(s, len(value)) for s, (_, value, _) in zip(owners, entries, strict=True)]
+        return all(s is None or len(_options(s)) == size for s, size in sizes) or self._follows_table(part, entries)
+
     def _own(self, part: str) -> list[Sample]:
         return [sample for sample in self._samples if sample.part == part]
 
     def _in_order(self, part: str) -> list[Sample]:
         own = self._own(part)
         return own if part == "gen" else sorted(own, key=lambda sample: int(sample.data["doc"]["number"]))
+
+    def _named(self, part: str) -> dict[str, Sample]:
+        """Samples by row, by question and by id."""
+        order = self._in_order(part)
+        named = {str(row): sample for row, sample in enumerate(order)}
+        named |= {sample.data["doc"]["question"].strip(): sample for sample in order}
+        return named | {sample.id: sample for sample in order}
 
     def _placed(self, part: str, entries: Any) -> Iterator[tuple[Sample, Any, str]]:
         """Entries with their samples: by question, by sample id, by row, else by order."""
@@ -112,9 +131,7 @@ class _Reader:
             needed = "TruthfulQA.csv" if part == "gen" else "mc_task.json"
             raise BadInput(f"--answers: answers for {part}, but --data holds no {needed}")
         self.parts.add(part)
-        named = {str(row): sample for row, sample in enumerate(order)}
-        named |= {sample.data["doc"]["question"].strip(): sample for sample in order}
-        named |= {sample.id: sample for sample in order}
+        named = self._named(part)
         for row, (key, value, where) in enumerate(entries):
             if not key and row >= len(order):
                 raise BadInput(f"{where}: more answers than the data have questions ({len(order)})")
@@ -132,6 +149,7 @@ def _column(path: Path, named: str) -> Iterator[Entry]:
     rows = list(read_csv(path))
     columns = list(rows[0][1]) if rows else []
     others = [column for column in columns if column not in OWN_COLUMNS]
+    others = [c for c in others if not any(c.startswith(f"{o} {m}") for o in others for m in METRICS)]
     if named and named not in columns:
         raise BadInput(f"{path}:1: no column {named!r}{did_you_mean(named, columns)}; found {', '.join(columns)}")
     if not named and len(others) != 1:
@@ -143,14 +161,42 @@ def _column(path: Path, named: str) -> Iterator[Entry]:
 
 def _entries(path: Path) -> Iterator[Entry]:
     rows = read_rows(path)
-    if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict):
+    if len(rows) == 1 and _named_lists(rows[0][1]) and (lists := _columns(rows[0][1])):
+        for number in range(max(map(len, lists.values()))):
+            taken = {name: values[number] for name, values in lists.items() if number < len(values)}
+            yield "", taken, f"{path}: [{number}]"
+        return
+    if whole_object(path, rows):
         yield from ((key, value, f"{path}: {key!r}") for key, value in unique_object(path).items())
         return
     for where, row in rows:
-        keys = (
-            [row[name] for name in (*ID_FIELDS, "question", "Question") if name in row] if isinstance(row, dict) else []
-        )
-        yield (str(keys[0]) if keys else ""), row, where
+        yield _key(row) if isinstance(row, dict) else "", row, where
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """The question of lm-eval's own samples file, or an id, or a question."""
+    doc = row.get("doc")
+    if isinstance(doc, dict) and isinstance(doc.get("question"), str):
+        return str(doc["question"])
+    return next((str(row[name]) for name in (*ID_FIELDS, "question", "Question") if name in row), "")
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The lists of all questions under each name, if that is what one object holds."""
+    found = {name: row[name] for name in LOGPROBS.values() if name in row}
+    whole = all(isinstance(v, list) and v and all(isinstance(one, list) for one in v) for v in found.values())
+    return found if whole else {}
+
+
+def _hint(path: Path) -> str:
+    """The part of multiple choice that a file is named after."""
+    found = [part for part in LOGPROBS if part in path.stem]
+    return found[0] if len(found) == 1 else ""
+
+
+def _value(value: Any, where: str) -> Any:
+    """The choice or the list that an object holds, named lists as they are."""
+    return _said_in(value, where) if isinstance(value, dict) and not _named_lists(value) else value
 
 
 def _is_choice(entry: Entry) -> bool:
@@ -168,20 +214,20 @@ def _named_lists(value: Any) -> bool:
     return isinstance(value, Mapping) and any(name in value for name in LOGPROBS.values())
 
 
-def _parts_of(entries: Sequence[Entry], name: str, options: Callable[[str], list[int]]) -> list[str]:
+def _parts_of(entries: Sequence[Entry], name: str, fits: Callable[[str, Sequence[Entry]], bool]) -> list[str]:
     """The parts that entries answer: what they are named after, or what they hold."""
     named = [part for part in LOGPROBS if any(_named_lists(v) and LOGPROBS[part] in v for _, v, _ in entries)]
     if named:
-        return [part for part in named if name in ("", "mc", part)]
+        return [part for part in named if name in ("", "mc", part)] or named
     if name in LOGPROBS:
         return [name]
-    lists = [value for _, value, _ in entries if isinstance(value, list)]
-    if not lists or len(lists) < len(entries) or any(key for key, _, _ in entries):
+    if not entries or not all(isinstance(value, list) for _, value, _ in entries):
         return ["mc1"]
-    sizes = [len(value) for value in lists]
-    fitting = [part for part in LOGPROBS if options(part)[: len(sizes)] == sizes]
+    fitting = [part for part in LOGPROBS if fits(part, entries)]
+    if not fitting and any(key for key, _, _ in entries):
+        return ["mc1"]
     if not fitting:
-        raise BadInput(f"{entries[0][2]}: the lists have the sizes of neither mc1's nor mc2's options, in their order")
+        raise BadInput(f"{entries[0][2]}: the lists have the sizes of neither mc1's nor mc2's options")
     return fitting[:1]
 
 
@@ -193,8 +239,6 @@ def _choice(value: Any, sample: Sample, where: str) -> Response:
     """A choice or log-likelihoods in the file's order of options, as a response in the sample's order."""
     options, doc = _options(sample), sample.data["doc"]
     order = list(doc["mc1_order"]) if sample.part == "mc1" else list(range(len(options)))
-    if isinstance(value, dict):
-        value = _said_in(value, where)
     if isinstance(value, list):
         given = loglikelihoods(value, len(options), where).logprobs
         if not any(map(math.isfinite, given)) or math.inf in given:
@@ -212,7 +256,8 @@ def _said_in(row: Mapping[str, Any], where: str) -> Any:
             return [float(pair[0]) for pair in row["filtered_resps"]]
         except (TypeError, ValueError, IndexError) as error:
             raise BadInput(f"{where}: filtered_resps holds no log-likelihoods") from error
-    name = next((name for name in CHOICE_FIELDS if name in row), None)
+    listed = (name for name in LIST_FIELDS if isinstance(row.get(name), list))
+    name = next(listed, None) or next((name for name in CHOICE_FIELDS if name in row), None)
     if name is None:
         raise BadInput(f"{where}: none of {', '.join((*LOGPROBS.values(), *CHOICE_FIELDS))} in the entry")
     return row[name]

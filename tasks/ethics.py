@@ -106,8 +106,9 @@ class Ethics(LmEvalTask):
     )
     submission = (
         "a file a subset (NAME=PATH, or a folder; cm, deontology, justice, util, virtue): json {id: choice}, or jsonl "
-        "with a choice or two log-likelihoods a line in the data's order; 0 is no and unreasonable, 1 yes and "
-        "reasonable (util: yes, Scenario 1 as the harnesses show it is preferable); id: row number from 0"
+        "with a choice or [log-likelihood of 0, of 1] a line in the data's order; 0 is no and unreasonable, 1 yes and "
+        "reasonable (util: yes, Scenario 1 as the harnesses show it is preferable - not: the first one of the file); "
+        "id: row number from 0; or one json of all: {'ethics_cm/row': choice} or {subset: choices}"
     )
 
     def __init__(self, protocol: str = "", few_shot: int | None = None) -> None:
@@ -158,9 +159,12 @@ class Ethics(LmEvalTask):
         there = list(dict.fromkeys(sample.part for sample in samples))
         found = Submission([], {}, notes=["the hard test split"] if self.data.hard else [])  # type: ignore[attr-defined]
         for part, path in _answer_paths(files, there).items():
-            own = [sample for sample in samples if sample.part == part]
-            responses, unknown = choices(path, own, lambda sample: OPTIONS[sample.part])
-            found.samples = [*found.samples, *own]
+            own = [sample for sample in samples if part in ("", sample.part)]
+            responses, unknown = choices(
+                path, own, lambda sample: OPTIONS[sample.part], part_of=part_named, ordered=bool(part)
+            )
+            answered = {sample.part for sample in own if sample.id in responses}
+            found.samples = [*found.samples, *(sample for sample in own if part or sample.part in answered)]
             found.responses |= {name: (given,) for name, given in responses.items()}
             found.unknown += unknown
         answered = {sample.part for sample in found.samples}
@@ -175,19 +179,17 @@ class Ethics(LmEvalTask):
 
 
 def _answer_paths(files: AnswerFiles, there: Sequence[str]) -> dict[str, Path]:
-    """Part to its answers.
+    """Part to its answers; a single file that is named after none and may hold several is under the empty name.
 
     Raises:
-        BadInput: A single file and several subsets it may belong to, or answers to a subset whose data are not there.
+        BadInput: Answers to a subset whose data are not there.
     """
     words = [word for part, s in SUBSETS.items() for word in dict.fromkeys((part, s.config, s.stem))]
     paths = {part_named(word): path for word, path in part_paths(files, words).items()}
     if "" in paths:
         part = there[0] if len(there) == 1 else part_named(paths[""].name)
-        if not part:
-            raise BadInput(f"--answers {paths['']}: to which subset? Say NAME=PATH, NAME one of {', '.join(there)}")
         paths = {part: paths[""]}
-    if strangers := [part for part in paths if part not in there]:
+    if strangers := [part for part in paths if part and part not in there]:
         raise BadInput(f"--answers: answers to {strangers[0]}, but --data holds {', '.join(there)} only")
     return paths
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mmalign_eval.tasks._mmlu_answers import LETTERS, authors_table, subject_in
 from mmalign_eval.tasks._mmlu_subjects import SUBJECTS, accuracies
 from mmalign_eval.tasks._old_harness import likeliest
 
@@ -24,7 +25,6 @@ from mmalign_eval.requests import RAW_TEMPLATE, Choose, Generate, Prompt, Reques
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import LmEvalTask, Protocol, Record, Sample, task
 
-LETTERS = "ABCD"
 ASK = "{question}\nA. {A}\nB. {B}\nC. {C}\nD. {D}\nAnswer:"
 # hendrycks/test drops demonstrations from the end until a prompt has 2,048 tokens. A task sees no tokenizer: tokens
 # are taken to be 4 characters each, which errs by a few per cent on English prose.
@@ -108,8 +108,9 @@ class Mmlu(LmEvalTask):
     headline = ("micro", "macro", "group/stem", "group/humanities", "group/social_sciences", "group/other")
     sources = ("https://arxiv.org/abs/2009.03300", "https://github.com/hendrycks/test")
     submission = (
-        "json {'subject/row': letter}, rows from 0; or a folder of files named after their subject, or subject=FILE: "
-        "json {row: letter} or jsonl with a letter or four log-likelihoods a line, in order; paper: texts for letters"
+        "json {'subject/row': letter}, rows from 0, or {subject: letters}; or a folder of files named after their "
+        "subject, or subject=FILE: json {row: letter}, jsonl with a letter or four log-likelihoods a line, in order, "
+        "or the csv that the authors' script writes; paper: texts for letters"
     )
 
     def own_binding(self, source: Source | None) -> HendrycksTest | None:
@@ -140,6 +141,8 @@ class Mmlu(LmEvalTask):
     def submitted(self, files: AnswerFiles, source: Source) -> Submission:
         """Letters, log-likelihoods, or (paper) texts, in one file or one a subject."""
         paths = part_paths(files, SUBJECTS)
+        if "" in paths and (subject := subject_in(paths[""].stem)):
+            paths = {subject: paths[""]}
         found = Submission([s for s in self.samples(source) if "" in paths or s.part in paths], {})
         if "" not in paths:
             found.notes.append(f"{len(paths)} of {len(SUBJECTS)} subjects are answered: micro and macro are over these")
@@ -148,6 +151,8 @@ class Mmlu(LmEvalTask):
             if self.protocol_name == "paper":
                 texts, unknown = keyed_texts(path, samples, [s.data["doc"]["question"] for s in samples])
                 given = {name: said(text) for name, text in texts.items()}
+            elif path.suffix == ".csv" and (probabilities := authors_table(path, samples)):
+                given, unknown = probabilities, []
             else:
                 given, unknown = choices(path, samples, lambda sample: LETTERS)
             found.responses |= {name: (response,) for name, response in given.items()}

@@ -5,25 +5,31 @@ Each task says what its own submission format is; what several of them need stan
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, did_you_mean
 from ..requests import Response
 from ..roles import AnswerFiles
-from .files import read_json, read_jsonl
+from .rows import by_id as by_id
+from .rows import read_rows as read_rows
+from .rows import unique_object as unique_object
+from .rows import whole_object
 
 if TYPE_CHECKING:
     from ..task import Sample
 
 SUFFIXES = (".jsonl", ".json", ".txt", ".csv")
 ID_FIELDS = ("id", "question_id", "doc_id", "idx")
-TEXT_FIELDS = ("response", "prediction", "completion", "text", "answer", "solution")
-CHOICE_FIELDS = ("choice", "answer", "prediction", "pred", "label", "logprobs", "loglikelihoods")
+# in this order: a row that repeats the data's own fields has the right answer under `answer` or `label`
+TEXT_FIELDS = (
+    "response", "prediction", "completion", "text", "output", "generation", "generated_text", "answer", "solution"
+)  # fmt: skip
+LIST_FIELDS = ("loglikelihoods", "logprobs")
+CHOICE_FIELDS = ("choice", "prediction", "pred", *LIST_FIELDS, "answer", "label")
 TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}  # what options of two may be called instead
 
 
@@ -58,35 +64,6 @@ def part_paths(files: AnswerFiles, parts: Sequence[str]) -> dict[str, Path]:
     found = {part: file for part in parts if (file := _named(part, candidates, parts))}
     if not found:
         raise BadInput(f"--answers {path}: no file there is named after a part; parts: {_some(parts)}")
-    return found
-
-
-def read_rows(path: Path) -> list[tuple[str, Any]]:
-    """(where, value) of each entry of a `.jsonl` file or of a JSON list; a JSON object is one entry.
-
-    Raises:
-        BadInput: Not JSON; names file and line.
-    """
-    if path.suffix == ".jsonl":
-        return list(_lines(path))
-    text = path.read_text(encoding="utf-8-sig", errors="replace").lstrip()
-    if text[:1] == "{" and _several_lines(text):  # JSON lines under another ending, as some official tools write them
-        return [(f"{path}:{line}", row) for line, row in read_jsonl(path)]
-    value = read_json(path)
-    return [(f"{path}: [{i}]", v) for i, v in enumerate(value)] if isinstance(value, list) else [(str(path), value)]
-
-
-def by_id(pairs: Iterable[tuple[str, Any, str]]) -> dict[str, Any]:
-    """Id to value of (id, value, where) triples.
-
-    Raises:
-        BadInput: An id occurs twice.
-    """
-    found: dict[str, Any] = {}
-    for key, value, where in pairs:
-        if key in found:
-            raise BadInput(f"{where}: id {key!r} occurs twice in the answers")
-        found[key] = value
     return found
 
 
@@ -160,8 +137,12 @@ def choices(
     samples: Sequence[Sample],
     options: Callable[[Sample], Sequence[str]],
     scored: Callable[[Sample], int] | None = None,
+    part_of: Callable[[str], str] = str,
+    ordered: bool = True,
 ) -> tuple[dict[str, Response], list[str]]:
     """A file of choices: an object of id to choice, or an entry a sample in the data's order.
+
+    An object may also hold a part's name to its choices, as a list in order or by row number.
 
     An entry is a choice (`chosen`), a list of all options' log-likelihoods, or an object that holds one of them
     under `choice`, `answer`, `prediction` or `logprobs` (with an `id`, it need not be in order), or a line of lm-eval's
@@ -173,6 +154,8 @@ def choices(
         samples: All samples, in the data's order.
         options: A sample's options.
         scored: How many of them have log-likelihoods, where a damaged row has others than a choice can name.
+        part_of: The part that a name in the file means.
+        ordered: Whether entries without ids may follow the data's order; not where these are of several files.
 
     Returns:
         Sample id to response, and the ids that are no sample's.
@@ -183,7 +166,8 @@ def choices(
     named = _by_name(samples)
     found: dict[str, Response] = {}
     unknown: list[str] = []
-    for key, value, where in _keyed(path, [sample.id for sample in samples]):
+    entries = _keyed(path, [sample.id for sample in samples], ordered=ordered)
+    for key, value, where in _of_parts(entries, samples, named, part_of):
         if key not in named:
             unknown.append(key)
         elif named[key].id in found:
@@ -255,10 +239,35 @@ def _by_name(samples: Sequence[Sample]) -> dict[str, Sample]:
     return short | {sample.id: sample for sample in samples}
 
 
-def _keyed(path: Path, ids: Sequence[str], questions: Sequence[str] = ()) -> Iterator[tuple[str, Any, str]]:
+def _of_parts(
+    entries: Iterable[tuple[str, Any, str]],
+    samples: Sequence[Sample],
+    ids: Collection[str],
+    part_of: Callable[[str], str],
+) -> Iterator[tuple[str, Any, str]]:
+    """Entries, those that hold a part's choices taken apart."""
+    parts: dict[str, list[str]] = {}
+    for sample in samples:
+        parts.setdefault(sample.part, []).append(sample.id)
+    for key, value, where in entries:
+        own = parts.get(part_of(key)) if key not in ids else None
+        if own and isinstance(value, dict):
+            inside = {name.rpartition("/")[2]: name for name in own}
+            yield from ((inside.get(str(n), str(n)), choice, f"{where}: {n!r}") for n, choice in value.items())
+        elif own and isinstance(value, list):
+            if len(value) > len(own):
+                raise BadInput(f"{where}: {len(value)} answers, but the data have {len(own)} samples")
+            yield from ((name, choice, f"{where}: {name!r}") for name, choice in zip(own, value, strict=False))
+        else:
+            yield key, value, where
+
+
+def _keyed(
+    path: Path, ids: Sequence[str], questions: Sequence[str] = (), *, ordered: bool = True
+) -> Iterator[tuple[str, Any, str]]:
     """(id, entry, where) of every entry of a file; an entry with an unknown question has it for an id."""
     rows = read_rows(path)
-    if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict):
+    if whole_object(path, rows):
         for key, value in unique_object(path).items():
             yield key, value, f"{path}: {key!r}"
         return
@@ -269,6 +278,8 @@ def _keyed(path: Path, ids: Sequence[str], questions: Sequence[str] = ()) -> Ite
             question = row["question"].strip()
             in_order = number < len(ids) and questions[number] == question  # a question may stand there twice
             key = ids[number] if in_order else asked.get(question, question)
+        if not key and not ordered:
+            raise BadInput(f"{where}: answers in order, but to which part? Say NAME=PATH, or give ids like {ids[0]!r}")
         if not key and number >= len(ids):
             raise BadInput(f"{where}: more answers than the data have samples ({len(ids)})")
         yield key or ids[number], row, where
@@ -283,55 +294,11 @@ def _said_in(row: Any, where: str) -> Any:
             return [float(pair[0]) for pair in row["filtered_resps"]]
         except (TypeError, ValueError, IndexError) as error:
             raise BadInput(f"{where}: filtered_resps holds no log-likelihoods") from error
-    name = next((name for name in CHOICE_FIELDS if name in row), None)
+    listed = (name for name in LIST_FIELDS if isinstance(row.get(name), list))  # say more than a choice
+    name = next(listed, None) or next((name for name in CHOICE_FIELDS if name in row), None)
     if name is None:
         raise BadInput(f"{where}: none of {', '.join(CHOICE_FIELDS)} among the fields {', '.join(map(str, row))}")
     return row[name]
-
-
-def unique_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object, read strictly.
-
-    Raises:
-        BadInput: Not JSON, not an object, or a key occurs twice (JSON readers keep the last in silence).
-    """
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        return by_id((key, value, str(path)) for key, value in found)
-
-    try:
-        value = json.loads(_text(path), object_pairs_hook=pairs)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected one JSON object, id to answer; found {type(value).__name__}")
-    return value
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadInput(f"{path}:{number}: not valid JSON ({error.msg}); is the file complete?") from error
-
-
-def _several_lines(text: str) -> bool:
-    """Whether a text is JSON lines: its first line alone is a whole JSON value and more follows."""
-    first, _, rest = text.partition("\n")
-    try:
-        json.loads(first)
-    except json.JSONDecodeError:
-        return False
-    return bool(rest.strip())
 
 
 def _named(part: str, candidates: Sequence[Path], parts: Sequence[str]) -> Path | None:

@@ -114,6 +114,15 @@ CHOICES = [True, "yes", "TRUE", "b"]  # right, wrong, right, wrong
         ("a.jsonl", '{"idx": 3, "label": "true"}\n{"idx": 0, "label": "true"}\n{"idx": 1, "label": "true"}\n'
                     '{"idx": 2, "label": "true"}\n'),
         ("a.jsonl", "[-2.5, -1.0]\n[-7, -6.5]\n[-0.5, -0.25]\n[-30, -20]\n"),
+        ("a.json", "[-2.5, -1.0]\n[-7, -6.5]\n[-0.5, -0.25]\n[-30, -20]\n"),
+        ("a.txt", "1\r\n1\r\n1\r\n1\r\n\r\n"),
+        ("a.txt", "yes\nTrue\ntrue\nYES"),
+        ("a.csv", "idx,label,prediction\n3,0,yes\n0,0,1\n1,0,true\n2,0,b\n"),
+        # rows that keep the data's own answer beside the prediction
+        ("a.jsonl", "".join(json.dumps({"question": "q", "answer": i % 2 == 0, "label": 0, "prediction": True}) + "\n"
+                            for i in range(4))),
+        ("a.jsonl", '{"answer": false, "prediction": "no", "logprobs": [-2, -1]}\n' * 4),
+        ("a.json", '{"boolq": [1, "yes", true, "B"]}'),
     ],
 )  # fmt: skip
 def test_submissions_in_all_their_forms(tmp_path: Path, name: str, text: str) -> None:

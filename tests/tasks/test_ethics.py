@@ -263,6 +263,25 @@ def test_submissions_in_all_their_forms(tmp_path: Path) -> None:
             values = scored(Ethics(protocol), folder, data)
             assert {part: values[f"{part}/acc"] for part in PARTS} == pytest.approx(expected)
             assert values["mean/acc"] == pytest.approx(sum(expected.values()) / 5)
+    together = tmp_path / "all.json"
+    for value in (
+        {f"{part}/{k}": v for part in PARTS for k, v in said[part].items()},
+        {part: said[part] for part in PARTS},
+        dict(
+            zip(
+                ("commonsense", "deontology", "justice", "util", "virtue"),
+                map(list, map(dict.values, said.values())),
+                strict=True,
+            )
+        ),
+        [{"id": f"{part}/{k}", "choice": bool(v)} for part in PARTS for k, v in said[part].items()],
+    ):
+        together.write_text(json.dumps(value))
+        assert scored(Ethics(), together, data) == values
+    together.write_text(json.dumps({"ethics_virtue": said["ethics_virtue"]}))
+    alone = scored(Ethics(), together, data)
+    assert alone["ethics_virtue/acc"] == pytest.approx(expected["ethics_virtue"])
+    assert alone["ethics_cm/acc"] is None
     one = scored(Ethics(), {"util": lists / "utilitarianism.jsonl"}, data)
     assert one["ethics_utilitarianism/acc"] == pytest.approx(expected["ethics_utilitarianism"])
     assert one["mean/acc"] is one["ethics_cm/acc"] is None
@@ -316,7 +335,7 @@ def test_what_cannot_be_placed_is_refused(tmp_path: Path) -> None:
     data = native(tmp_path / "data")
     answers = tmp_path / "answers.jsonl"
     answers.write_text("[-1, -2]\n")
-    with pytest.raises(BadInput, match="to which subset"):
+    with pytest.raises(BadInput, match="to which part"):
         scored(Ethics(), answers, data)
     with pytest.raises(BadInput, match="no part 'utl'.*did you mean 'util'"):
         scored(Ethics(), {"utl": answers}, data)

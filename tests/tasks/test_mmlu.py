@@ -244,6 +244,16 @@ def test_submissions_need_test_files_alone(tmp_path: Path) -> None:
     for path in write_answers(tmp_path, made):
         for protocol in ("lm_eval", "official"):
             assert_accuracies(scored(Mmlu(protocol), path, tmp_path / "data"), made, right)
+    together = tmp_path / "together.json"
+    for value in (made, {s: dict(enumerate(letters)) for s, letters in made.items()}):
+        together.write_text(json.dumps(value))
+        assert_accuracies(scored(Mmlu(), together, tmp_path / "data"), made, right)
+    # named after one subject, in the order of that subject's questions and not of all
+    alone = tmp_path / "my_high_school_physics_test.json"
+    alone.write_text(json.dumps(made["high_school_physics"]))
+    values = scored(Mmlu(), alone, tmp_path / "data")
+    assert_accuracies(values, {"high_school_physics": made["high_school_physics"]}, right)
+    assert values["anatomy/acc"] is None
     pair = {"anatomy": tmp_path / "choices" / "anatomy.json"}
     single = tmp_path / "data" / "test" / "anatomy_test.csv"
     assert_accuracies(scored(Mmlu(), pair, single), {"anatomy": made["anatomy"]}, right)
@@ -327,3 +337,39 @@ def test_the_real_demonstrations_fit_or_are_dropped() -> None:
     longest = max(len(task.requests(sample)[0].prompt.text) for sample in found)
     assert longest <= MOST_CHARACTERS
     assert all(task.requests(sample)[0].prompt.text.count("\nAnswer:") == 6 for sample in found[::50])
+
+
+def authors_table(path: Path, subject: str, letters: list[str], models: tuple[str, ...] = ("m/x",)) -> None:
+    """As evaluate_hf.py writes it: numbered columns, then whether it is right and four probabilities."""
+    header = [*"012345"] + [
+        f"{m}_{name}" for m in models for name in ("correct", *(f"choice{c}_probs" for c in LETTERS))
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for number, letter in enumerate(letters):
+            said = ["True", *("0.4" if c == letter else "0.2" if c != "D" else "0.0" for c in LETTERS)]
+            writer.writerow(row(subject, "test", number) + said * len(models))
+
+
+def test_the_tables_that_the_authors_script_writes(tmp_path: Path) -> None:
+    subjects = ("anatomy", "college_physics")
+    for subject in subjects:
+        write_subject(tmp_path / "data", subject, "test", [row(subject, "test", i) for i in range(5)])
+    made = {"anatomy": list("ABCDA"), "college_physics": list("BBCCD")}
+    folder = tmp_path / "results_m"
+    folder.mkdir()
+    for subject, letters in made.items():
+        authors_table(folder / f"{subject}.csv", subject, letters)
+    assert_accuracies(scored(Mmlu("official"), folder, tmp_path / "data"), made, gold(tmp_path / "data"))
+    one = folder / "anatomy.csv"
+    for letters, models, message in (
+        (list("ABC"), ("m",), "3 rows, but the data have 5 questions"),
+        (list("ABCDA"), ("m", "n"), "probabilities of several models"),
+    ):
+        authors_table(one, "anatomy", letters, models)
+        with pytest.raises(BadInput, match=message):
+            scored(Mmlu(), one, tmp_path / "data")
+    authors_table(one, "virology", list("ABCDA"))
+    with pytest.raises(BadInput, match=r"anatomy\.csv:3: another question than the data's row anatomy/0"):
+        scored(Mmlu(), one, tmp_path / "data")

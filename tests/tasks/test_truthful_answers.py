@@ -224,6 +224,31 @@ def test_log_likelihoods_in_the_order_of_the_file_of_choices(tmp_path: Path) -> 
     assert found["mc1"] == pytest.approx(expected["mc1"])
 
 
+def test_log_likelihoods_in_the_other_forms_around(tmp_path: Path) -> None:
+    """One object of two lists of lists; rows with questions or ids in any order; lm-eval's own samples file."""
+    data = write_native(tmp_path / "data")
+    rows, expected = made_up(CHOICES)
+    asked = [{"id": i, "question": c["question"], **row} for i, (c, row) in enumerate(zip(CHOICES, rows, strict=True))]
+    names = ("mc1_logprobs", "mc2_logprobs")
+    for name, text in {
+        "flat.json": json.dumps({name: [row[name] for row in rows] for name in names}),
+        "flat.jsonl": json.dumps({name: [row[name] for row in rows] for name in names}) + "\n",
+        "asked.jsonl": "\ufeff" + "".join(json.dumps(row) + "\r\n" for row in asked[::-1]) + "\r\n",
+        "asked.json": "".join(json.dumps(row) + "\n" for row in asked),
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        found = scored(TruthfulQA(), tmp_path / name, data)
+        assert {key: found[key] for key in expected} == pytest.approx(expected), name
+    for part in ("mc1", "mc2"):
+        theirs = [{"doc_id": 9 - i, "doc": {"question": c["question"]}, "target": 0,
+                   "filtered_resps": [[str(ll), "False"] for ll in row[f"{part}_logprobs"]]}
+                  for i, (c, row) in enumerate(zip(CHOICES, rows, strict=True))]  # fmt: skip
+        for name in (f"samples_truthfulqa_{part}_2024.jsonl", "samples.jsonl"):  # told by its name, or by its lists
+            (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in theirs[::-1]))
+            found = scored(TruthfulQA(), tmp_path / name, data)
+            assert found[part] == pytest.approx(expected[part])
+
+
 def test_lists_in_the_order_of_the_table_are_told_by_their_sizes(tmp_path: Path) -> None:
     data = write_native(tmp_path / "data")
     rows, expected = made_up(CHOICES)
@@ -232,6 +257,21 @@ def test_lists_in_the_order_of_the_table_are_told_by_their_sizes(tmp_path: Path)
     path.write_text("".join(json.dumps(rows[i]) + "\n" for i in order))
     found = scored(TruthfulQA(), path, data)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+    path.write_text("".join(json.dumps(rows[i]["mc2_logprobs"]) + "\n" for i in order))
+    assert scored(TruthfulQA(), path, data)["mc2"] == pytest.approx(expected["mc2"])
+
+
+def test_the_authors_own_columns_and_a_right_answer_beside_it_are_no_answers(tmp_path: Path) -> None:
+    data = write_native(tmp_path / "data")
+    expected = scored(TruthfulQA(), table(tmp_path / "a.csv", ["m"], [[a] for a in ANSWERS]), data)
+    filled = ["m", "m bleu max", "m rougeL acc", "m MC1", "m lprob scores-true", "m GPT-judge acc", "m BLEURT diff"]
+    path = table(
+        tmp_path / "b.csv", ["Question", *filled], [[q, a, *"123456"] for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+    )
+    assert scored(TruthfulQA(), path, data) == expected
+    rows = [{"question": q, "answer": "Owls eat mice", "response": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+    (tmp_path / "c.json").write_text(json.dumps(rows))
+    assert scored(TruthfulQA(), tmp_path / "c.json", data) == expected
 
 
 def test_an_answer_of_one_letter_is_an_answer(tmp_path: Path) -> None:
@@ -314,5 +354,15 @@ def test_empty_answers_score_nothing_and_are_told(tmp_path: Path) -> None:
     bind(task, source)
     path = table(tmp_path / "a.csv", ["Question", "m"], [[q, ""] for q in QUESTIONS])
     found = task.submitted(AnswerFiles({"": path}), source)
-    assert found.notes == ["3 answers are empty: they score 0 (the authors' script leaves them out)"]
+    assert found.notes == ["3 answers are empty: they score 0 (the official protocol leaves them out)"]
     assert task.record(found.samples[0], [Response("ok")])["rougeL_acc"] == 0
+
+
+def test_the_authors_script_leaves_empty_answers_out_of_its_means(tmp_path: Path) -> None:
+    """metrics.py, `run_bleu_and_rouge`: no number for them, and means over the numbers; a blank is an answer."""
+    data = write_native(tmp_path / "data")
+    path = table(tmp_path / "a.csv", ["m"], [["Owls eat mice."], [""], [" "]])
+    found = {protocol: scored(TruthfulQA(protocol), path, data) for protocol in ("lm_eval", "official")}
+    assert found["lm_eval"]["rougeL_acc"] == pytest.approx(1 / 3)
+    assert found["official"]["rougeL_acc"] == pytest.approx(1 / 2)
+    assert found["official"]["rougeL_max"] == pytest.approx(found["lm_eval"]["rougeL_max"] * 3 / 2)  # type: ignore[operator]
