@@ -79,7 +79,7 @@ class Mme(ImageTask):
             BadInput: Another format, a label that is not the data's, a question answered twice.
         """
         answers = list(read_answers(files))
-        notes = []
+        notes: list[str] = []
         try:
             samples = list(self.samples(source))
             if not any(path.is_dir() for path in files.paths.values()) and all(row.label for row, _ in answers):
