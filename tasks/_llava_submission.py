@@ -23,7 +23,8 @@ SPLITS = ("wild", "coco")
 WILD = "llava_bench_"  # in front of the category in reviews of the questions in the wild
 FORMAT = (
     "answers as jsonl (question_id, text; or lmms-eval's logged samples), or LLaVA's reviews as jsonl (question_id, "
-    "category, tuple or content); wild=FILE and coco=FILE where the data hold both splits, several files of reviews are several runs"
+    "category, tuple or content); wild=FILE and coco=FILE where the data hold both splits, "
+    "several files of reviews are several runs"
 )
 
 

@@ -19,7 +19,8 @@ from mmalign_eval.task import Sample
 
 FORMAT = (
     '{"v1_0": "answer", ...} (json), LLaVA\'s jsonl (question_id, text), lmms-eval\'s logged samples, or '
-    "the official evaluator's *-grade-*.json {id: {model, content, score}} with one or several runs (several files: several runs)"
+    "the official evaluator's *-grade-*.json {id: {model, content, score}} with one or several "
+    "runs (several files: several runs)"
 )
 OFFICIAL_NAME = re.compile(r"-grade-\d+runs?$")  # how the names of its files end, each an evaluation of its own
 JUDGE_IN_NAME = re.compile(r"_([^_]+)-grade-")  # <model>_<judge>-grade-<n>runs.json
