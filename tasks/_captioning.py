@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from mmalign_eval.tasks._profiles import caption_demos, demo_pool, sight_beyond_text, without_quotes
 
-from mmalign_eval.data.answers import by_id, one_path, read_rows, said, text_of
+from mmalign_eval.data.answers import by_id, one_path, said
 from mmalign_eval.data.coco import Captioned, coco_id, holds_captions, only, read_any, read_karpathy
-from mmalign_eval.data.files import Folder, need
+from mmalign_eval.data.descriptions import read_descriptions
+from mmalign_eval.data.files import Folder
 from mmalign_eval.data.hub import hub_rows, parquet_rows
 from mmalign_eval.data.source import Source, TaskData
 from mmalign_eval.errors import BadInput
@@ -207,7 +208,7 @@ def image_id(sample: Sample) -> str:
 
 
 def read_results(path: Path, known: set[str]) -> tuple[dict[str, str], list[str]]:
-    """Image id to caption of a COCO results file, and the ids that are not `known`.
+    """Image id to caption of a COCO results file (or as `read_descriptions` says), and the ids that are not `known`.
 
     An id may be a number or text, a COCO number with its leading zeros or the name of the image's file.
 
@@ -215,14 +216,11 @@ def read_results(path: Path, known: set[str]) -> tuple[dict[str, str], list[str]
         BadInput: Not that format, or an image twice.
     """
     triples = []
-    for where, row in read_rows(path):
-        if not isinstance(row, dict):
-            raise BadInput(f"{where}: expected an object with image_id and caption, found {type(row).__name__}")
-        number, caption = need(row, ("image_id", "caption"), where)
-        if isinstance(number, bool) or not isinstance(number, str | int):
-            raise BadInput(f"{where}: image_id must be a number or text, found {type(number).__name__}")
-        key = str(number) if str(number) in known else coco_id(str(number))
-        triples.append((key, text_of(caption, where), where))
+    for one in read_descriptions(path):
+        if not one.image:
+            raise BadInput(f"{one.where}: field 'image_id' is missing")
+        key = one.image if one.image in known else coco_id(one.image)
+        triples.append((key, one.text, one.where))
     found = by_id(triples)
     return found, [key for key in found if key not in known]
 
@@ -233,7 +231,8 @@ def _only_captions(folder: Folder) -> Path | None:
     Raises:
         BadInput: There are several.
     """
-    files = [path for place in folder.places for path in sorted(place.glob("*.json")) if holds_captions(path)]
+    places = [place / below for place in folder.places for below in ("", "annotations")]
+    files = [path for place in places for path in sorted(place.glob("*.json")) if holds_captions(path)]
     if len(files) > 1:
         raise BadInput(f"{folder.task}: {files[0]} and {files[1].name} both hold captions: name one (--data FILE)")
     return files[0] if files else None

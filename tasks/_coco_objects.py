@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign_eval.data.answers import text_of
-from mmalign_eval.data.coco import coco_id
+from mmalign_eval.data.coco import beginning, coco_id
 from mmalign_eval.data.files import Folder, need, read_json
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.chair.objects import Flavour, ObjectTable, default_table, parse_table
@@ -95,7 +95,7 @@ def prepared_file(folder: Folder) -> Path | None:
         BadInput: A folder without annotation files holds several.
     """
     if folder.given:
-        return None if _ANNOTATIONS.match(_beginning(folder.given)) else folder.given
+        return None if _ANNOTATIONS.match(beginning(folder.given)) else folder.given
     if (named := folder.maybe("objects.json")) or folder.need_images or _instances(folder):
         return named
     files = [path for place in folder.places for path in sorted(place.glob("*.json")) if _is_prepared(path)]
@@ -120,8 +120,6 @@ def image_number(value: Any, where: str) -> str:
         return str(int(name)) if name.isdecimal() else name
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, float) and value.is_integer():  # as pandas writes a column with a gap
-        return str(int(value))
     raise BadInput(f"{where}: expected a COCO image id, found {value!r:.60}")
 
 
@@ -168,13 +166,8 @@ def _instances(folder: Folder) -> dict[str, Path]:
     return {path.name: path for place in reversed(places) for path in place.glob("*instances*.json")}
 
 
-def _beginning(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.read(200)
-
-
 def _is_prepared(path: Path) -> bool:
-    text = _beginning(path)
+    text = beginning(path)
     return bool(_PREPARED.match(text)) and not _ANNOTATIONS.match(text)
 
 

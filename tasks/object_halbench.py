@@ -19,11 +19,12 @@ from mmalign_eval.tasks._coco_objects import (
     objects_of,
     open_table,
 )
-from mmalign_eval.tasks._object_answers import Caption, read_captions, sample_ids, submission_of
+from mmalign_eval.tasks._object_answers import read_captions, sample_ids, submission_of
 from mmalign_eval.tasks._object_extraction import EXTRACTOR, count_extracted, extracted_metrics
 from mmalign_eval.tasks._profiles import bpo
 
 from mmalign_eval.data.answers import said
+from mmalign_eval.data.descriptions import Description
 from mmalign_eval.data.embedded import embedded_image
 from mmalign_eval.data.files import Folder, need, read_jsonl
 from mmalign_eval.data.source import Source, TaskData
@@ -99,14 +100,14 @@ class HalBenchFiles(TaskData):
             data = {"image_id": one.image, "question": one.question, "objects": objects[one.image]}
             yield Sample(name, data, (images[one.image],), cluster="" if name == one.image else one.image)
 
-    def prompts(self, folder: Folder) -> list[Caption]:
+    def prompts(self, folder: Folder) -> list[Description]:
         """What is asked about which image."""
         if path := _prompt_file(folder):
             rows = ((f"{path}:{n}", *need(row, ("image_id", "question"), f"{path}:{n}")) for n, row in read_jsonl(path))
-            return [Caption(where, image_number(number, where), question, "") for where, number, question in rows]
+            return [Description(where, image_number(number, where), question) for where, number, question in rows]
         numbers = sorted(object_images(folder), key=int)
         drawn = random.Random(SEED).sample(numbers, min(SIZE, len(numbers)))
-        return [Caption("", number, PROMPTS[i % len(PROMPTS)], "") for i, number in enumerate(drawn)]
+        return [Description("", number, PROMPTS[i % len(PROMPTS)]) for i, number in enumerate(drawn)]
 
 
 @task("object_halbench", version=1, protocols=PROTOCOLS, data=HalBenchFiles)
@@ -187,7 +188,7 @@ def _prompt_file(folder: Folder) -> Path | None:
     return folder.maybe("obj_halbench_300_with_image.jsonl", "prompts_300.jsonl")
 
 
-def _images(path: Path, asked: Sequence[Caption], folder: Folder) -> Iterator[tuple[str, ImageRef]]:
+def _images(path: Path, asked: Sequence[Description], folder: Folder) -> Iterator[tuple[str, ImageRef]]:
     """COCO id to the image inside the prompt file, or of the COCO folder."""
     rows = list(read_jsonl(path))
     if rows and "image" in rows[0][1]:

@@ -11,6 +11,11 @@ from typing import Any
 from ..errors import BadInput
 from .files import need, read_json
 
+# An object with one of the layouts' keys first, or a list of objects that name images by file.
+_LIKE_CAPTIONS = re.compile(
+    r'\s*(\{\s*"(info|licenses|images|annotations|categories|type|dataset)"|\[[^]]*"image_name")'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
@@ -108,12 +113,20 @@ def holds_captions(path: Path) -> bool:
     """Whether a JSON file is in one of the layouts; false for any other content.
 
     Raises:
-        BadInput: Not JSON.
+        BadInput: It begins like one of them and is not JSON.
     """
+    if not _LIKE_CAPTIONS.match(beginning(path)):
+        return False
     data = read_json(path)
     if isinstance(data, list):
         return bool(data) and _has(data[0], "image_name", "captions")
     return _holds(data, "images", "sentences") or (_has(data, "images") and _holds(data, "annotations", "caption"))
+
+
+def beginning(path: Path) -> str:
+    """The first characters of a text file: enough to tell large files apart without reading them whole."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.read(1000)
 
 
 def _holds(data: Any, key: str, field: str) -> bool:

@@ -164,7 +164,7 @@ def test_the_table_is_told_in_the_signature(tmp_path):
         ('{"image_id": 42, "words": "a"}\n', r":1: field 'caption' is missing"),
         ('{"caption": "a"}\n', r":1: field 'image_id' is missing"),
         ('{"image_id": 42, "caption": 3}\n', r":1: expected the answer as text"),
-        ('{"image_id": [1], "caption": "a"}\n', r":1: expected a COCO image id"),
+        ('{"image_id": [1], "caption": "a"}\n', r":1: image_id must be a number or text, found list"),
         ("[1, 2]\n", r":1: expected an object"),
         ("\n", r"no answers"),
     ],

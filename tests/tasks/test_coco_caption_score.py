@@ -73,6 +73,39 @@ def test_json_lines_are_read_too(tmp_path):
     assert len(coco_caption().submitted(AnswerFiles({"": answers}), source).responses) == 2
 
 
+@pytest.mark.parametrize(
+    "results",
+    [
+        '{"391895": "a man riding a motor bike", "60623": "a girl"}',
+        '{"391895": [{"image_id": 391895, "caption": "a man riding a motor bike"}], "60623": ["a girl"]}',
+        '{"overall": {"CIDEr": 1}, "imgToEval": {"391895": {"image_id": 391895, "caption": "a man riding a motor bike"}'
+        ', "60623": {"image_id": 60623, "caption": "a girl"}}}',
+        '[{"image": "val2017/000000391895.jpg", "caption": "a man riding a motor bike"},'
+        ' {"image": "000000060623.jpg", "caption": "a girl"}]',
+        '[{"image_id": 391895.0, "text": "a man riding a motor bike"}, {"image_id": 60623.0, "answer": "a girl"}]',
+    ],
+)
+def test_results_as_other_tools_write_them(tmp_path, results):
+    assert said(submitted(tmp_path, results)) == {"391895": "a man riding a motor bike", "60623": "a girl"}
+
+
+def test_the_only_captions_file_of_a_folder_is_found(tmp_path):
+    gold = tmp_path / "data"
+    write(gold / "annotations" / "my_split.json", REFERENCES)
+    write(gold / "annotations" / "instances.json", '{"images": [{"id": 1}], "annotations": [{"image_id": 1}]}')
+    write(gold / "broken.json", '["no"')  # whatever it is, it is no captions file
+    answers = write(tmp_path / "results.json", RESULTS)
+    source = Source("dir", str(gold), images=False)
+    assert len(coco_caption().submitted(AnswerFiles({"": answers}), source).responses) == 2
+
+
+def test_a_folder_of_answers_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="expected a file, found a folder"):
+        coco_caption().submitted(
+            AnswerFiles({"": tmp_path}), Source("dir", str(write(tmp_path / "g.json", REFERENCES).parent), images=False)
+        )
+
+
 def test_unknown_ids_are_told(tmp_path):
     found = submitted(tmp_path, '[{"image_id": 1, "caption": "x"}, {"image_id": 60623, "caption": "y"}]')
     assert (found.unknown, found.missing) == (["1"], ["391895"])
