@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, MmevalError
+from . import corrupt as corrupt_verb
 from . import judge as judge_verb
 from . import run as run_verb
 from . import score as score_verb
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("run")(run_verb.run)
 app.command("score")(score_verb.score)
+app.command("corrupt")(corrupt_verb.corrupt)
 app.add_typer(tasks_verb.app, name="tasks")
 app.add_typer(judge_verb.app, name="judge")
 
