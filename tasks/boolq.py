@@ -151,5 +151,7 @@ class BoolQ(LmEvalTask):
     def submitted(self, files: AnswerFiles, source: Source) -> Submission:
         """Choices or log-likelihoods of the development set."""
         samples = list(self.samples(source))
-        responses, unknown = choices(one_path(files), samples, lambda sample: OPTIONS)
+        responses, unknown = choices(
+            one_path(files), samples, lambda sample: OPTIONS, question=lambda sample: sample.data["doc"]["question"]
+        )
         return Submission(samples, {name: (given,) for name, given in responses.items()}, unknown=unknown)

@@ -138,7 +138,11 @@ class MathQA(LmEvalTask):
         """Letters or log-likelihoods."""
         samples = list(self.samples(source))
         responses, unknown = choices(
-            one_path(files), samples, lambda sample: LETTERS, lambda sample: len(options_of(sample.data["doc"]))
+            one_path(files),
+            samples,
+            lambda sample: LETTERS,
+            lambda sample: len(options_of(sample.data["doc"])),
+            question=lambda sample: sample.data["doc"]["Problem"],
         )
         return Submission(samples, {name: (given,) for name, given in responses.items()}, unknown=unknown)
 

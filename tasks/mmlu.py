@@ -154,7 +154,7 @@ class Mmlu(LmEvalTask):
             elif path.suffix == ".csv" and (probabilities := authors_table(path, samples)):
                 given, unknown = probabilities, []
             else:
-                given, unknown = choices(path, samples, lambda sample: LETTERS)
+                given, unknown = choices(path, samples, lambda sample: LETTERS, question=_asked)
             found.responses |= {name: (response,) for name, response in given.items()}
             found.unknown += [f"{subject}: {name}" if subject else name for name in unknown]
         return found
@@ -222,6 +222,10 @@ class HendrycksTest:
 
 def _question(doc: Mapping[str, Any]) -> str:
     return ASK.format_map({"question": doc["question"], **dict(zip(LETTERS, doc["choices"], strict=True))})
+
+
+def _asked(sample: Sample) -> str:
+    return str(sample.data["doc"]["question"])
 
 
 def _file(folder: Folder, subject: str, split: str) -> Path | None:

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 
 from mmalign_eval.tasks._old_harness import OLD_SOURCE, OldHarness, OldPart
 
-from mmalign_eval.data.answers import one_path, said, text_of, unique_object
+from mmalign_eval.data.answers import TEXT_FIELDS, by_id, one_path, read_rows, said, text_of, unique_object
 from mmalign_eval.data.files import Folder, need, read_json
+from mmalign_eval.data.rows import whole_object
 from mmalign_eval.data.source import HubRows, Source, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric
@@ -88,7 +89,10 @@ class Squad2(LmEvalTask):
         "https://arxiv.org/abs/1806.03822",
         "https://worksheets.codalab.org/worksheets/0x6b567e1cf2e041ec80d7098f031c5c9e (evaluate-v2.0.py)",
     )
-    submission = "JSON {id: answer text} (empty: no answer); --na-probs JSON {id: no-answer probability}"
+    submission = (
+        "JSON {id: answer text} (empty: no answer), --na-probs JSON {id: no-answer probability}; or json or jsonl of "
+        "{id, prediction_text, no_answer_probability}; or lm-eval's samples file"
+    )
 
     @property
     def takes_shots(self) -> bool:
@@ -110,17 +114,17 @@ class Squad2(LmEvalTask):
     def submitted(self, files: AnswerFiles, source: Source) -> Submission:
         """The official prediction file, and its file of no-answer probabilities."""
         path, option = one_path(files), files.options.get("na_probs", "")
-        said_of = unique_object(path)
-        na_probs = _na_probs(Path(option)) if option else {}
+        said_of, na_probs = _predictions(path)
+        na_probs = _na_probs(Path(option)) if option else na_probs
         order = {name: number for number, name in enumerate(na_probs)}  # the official tool keeps it among equals
         found = Submission([_ordered(sample, order) for sample in self.samples(source)], {})
         asked = {sample.id for sample in found.samples}
         found.unknown = [name for name in said_of if name not in asked]
         for name in (name for name in said_of if name in asked):
             answer = said(text_of(said_of[name], f"{path}: {name!r}"))
-            if option and name not in na_probs:
-                raise BadInput(f"{option}: no no-answer probability for {name!r}, which {path.name} answers")
-            found.responses[name] = (answer, said(repr(na_probs[name]))) if option else (answer,)
+            if na_probs and name not in na_probs:
+                raise BadInput(f"{option or path}: no no-answer probability for {name!r}, which {path.name} answers")
+            found.responses[name] = (answer, said(repr(na_probs[name]))) if na_probs else (answer,)
         return found
 
     def metrics(self) -> Sequence[Metric]:
@@ -139,10 +143,39 @@ def no_answer_probability(response: Response) -> float:
     return math.exp(response.logprobs[0]) if response.logprobs else float(response.text)
 
 
+def _predictions(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Id to text, and to no-answer probability, if the file says it.
+
+    The official object, or a list of what Hugging Face's metrics take (`id`, `prediction_text`,
+    `no_answer_probability`), or lm-eval's own samples file.
+    """
+    rows = read_rows(path)
+    if whole_object(path, rows):
+        return unique_object(path), {}
+    texts: list[tuple[str, Any, str]] = []
+    probabilities: dict[str, Any] = {}
+    for where, row in rows:
+        doc = row.get("doc") if isinstance(row, dict) else None
+        held = {**row, "id": doc["id"]} if isinstance(doc, dict) and "id" in doc else row
+        if not isinstance(held, dict) or "id" not in held:
+            raise BadInput(f"{where}: expected {{id: text}}, or objects with id and prediction_text")
+        name, resps = str(held["id"]), held.get("filtered_resps")
+        fields = [field for field in ("prediction_text", *TEXT_FIELDS) if field in held]
+        if not resps and not fields:
+            raise BadInput(f"{where}: none of prediction_text, {', '.join(TEXT_FIELDS)} beside the id")
+        texts.append((name, resps[0] if resps else held[fields[0]], where))
+        if "no_answer_probability" in held:
+            probabilities[name] = held["no_answer_probability"]
+    return by_id(texts), _numbers(probabilities, path)
+
+
 def _na_probs(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise BadInput(f"--na-probs {path}: no such file")
-    found = unique_object(path)
+    return _numbers(unique_object(path), path)
+
+
+def _numbers(found: Mapping[str, Any], path: Path) -> dict[str, float]:
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise BadInput(f"{path}: {name!r}: expected a number, found {value!r}")

@@ -28,6 +28,7 @@ ID_FIELDS = ("id", "question_id", "doc_id", "idx")
 TEXT_FIELDS = (
     "response", "prediction", "completion", "text", "output", "generation", "generated_text", "answer", "solution"
 )  # fmt: skip
+QUESTION_FIELDS = ("question", "Problem")
 LIST_FIELDS = ("loglikelihoods", "logprobs")
 CHOICE_FIELDS = ("choice", "prediction", "pred", *LIST_FIELDS, "answer", "label")
 TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}  # what options of two may be called instead
@@ -93,6 +94,8 @@ def chosen(choice: Any, options: Sequence[str], where: str, letters: str = "ABCD
     """
     if isinstance(choice, bool):
         choice = int(choice)
+    if isinstance(choice, float) and choice.is_integer():  # as tables with gaps make of whole numbers
+        choice = int(choice)
     if isinstance(choice, int) and 0 <= choice < len(options):
         return choice
     if isinstance(choice, str):
@@ -139,6 +142,7 @@ def choices(
     scored: Callable[[Sample], int] | None = None,
     part_of: Callable[[str], str] = str,
     ordered: bool = True,
+    question: Callable[[Sample], str] | None = None,
 ) -> tuple[dict[str, Response], list[str]]:
     """A file of choices: an object of id to choice, or an entry a sample in the data's order.
 
@@ -156,6 +160,7 @@ def choices(
         scored: How many of them have log-likelihoods, where a damaged row has others than a choice can name.
         part_of: The part that a name in the file means.
         ordered: Whether entries without ids may follow the data's order; not where these are of several files.
+        question: A sample's question, by which entries that repeat it without an id are placed.
 
     Returns:
         Sample id to response, and the ids that are no sample's.
@@ -166,7 +171,8 @@ def choices(
     named = _by_name(samples)
     found: dict[str, Response] = {}
     unknown: list[str] = []
-    entries = _keyed(path, [sample.id for sample in samples], ordered=ordered)
+    asked = [question(sample).strip() for sample in samples] if question else []
+    entries = _keyed(path, [sample.id for sample in samples], asked, ordered=ordered, ids_first=True)
     for key, value, where in _of_parts(entries, samples, named, part_of):
         if key not in named:
             unknown.append(key)
@@ -263,7 +269,7 @@ def _of_parts(
 
 
 def _keyed(
-    path: Path, ids: Sequence[str], questions: Sequence[str] = (), *, ordered: bool = True
+    path: Path, ids: Sequence[str], questions: Sequence[str] = (), *, ordered: bool = True, ids_first: bool = False
 ) -> Iterator[tuple[str, Any, str]]:
     """(id, entry, where) of every entry of a file; an entry with an unknown question has it for an id."""
     rows = read_rows(path)
@@ -274,10 +280,11 @@ def _keyed(
     asked = dict(zip(questions, ids, strict=bool(questions)))
     for number, (where, row) in enumerate(rows):
         key = next((str(row[name]) for name in ID_FIELDS if name in row), "") if isinstance(row, dict) else ""
-        if questions and isinstance(row, dict) and isinstance(row.get("question"), str):
-            question = row["question"].strip()
+        stated = next((row[n] for n in QUESTION_FIELDS if n in row), None) if isinstance(row, dict) else None
+        if questions and isinstance(stated, str) and not (ids_first and key):
+            question = stated.strip()
             in_order = number < len(ids) and questions[number] == question  # a question may stand there twice
-            key = ids[number] if in_order else asked.get(question, question)
+            key = ids[number] if in_order else asked.get(question, "" if ids_first else question)
         if not key and not ordered:
             raise BadInput(f"{where}: answers in order, but to which part? Say NAME=PATH, or give ids like {ids[0]!r}")
         if not key and number >= len(ids):

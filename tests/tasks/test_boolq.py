@@ -132,6 +132,17 @@ def test_submissions_in_all_their_forms(tmp_path: Path, name: str, text: str) ->
     assert scored(BoolQ("paper"), tmp_path / name, data / "val.jsonl") == {"acc": 0.5, "yes_ratio": 1.0}
 
 
+def test_entries_that_repeat_their_question_need_no_order(tmp_path: Path) -> None:
+    data = native(tmp_path / "data")
+    rows = [json.loads(line) for line in (data / "val.jsonl").read_text().splitlines()]
+    path = tmp_path / "a.jsonl"
+    right = [{"question": r["question"], "pred": float(r["label"])} for r in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in right[::-1]))
+    assert scored(BoolQ(), path, data)["acc"] == 1.0
+    path.write_text("".join(json.dumps({**row, "idx": i}) + "\n" for i, row in enumerate(right[::-1])))
+    assert scored(BoolQ(), path, data)["acc"] == 0.0  # an id goes before
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

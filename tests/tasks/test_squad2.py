@@ -166,6 +166,27 @@ def test_a_submission_with_probabilities_and_a_data_file_of_any_name(tmp_path: P
     assert (found["best_exact"], found["best_exact_thresh"]) == (pytest.approx(200 / 3), -3.0)
 
 
+def test_lists_as_hugging_faces_metrics_and_lm_eval_write_them(data: Path, tmp_path: Path) -> None:
+    said, na_probs = {"q1": "Otters.", "q2": "rivers", "q3": ""}, {"q3": 0.5, "q2": 1.25, "q1": -3}
+    official = write(tmp_path, "p.json", said)
+    option = AnswerFiles({"": official}, {"na_probs": str(write(tmp_path, "na.json", na_probs))})
+    rows = [{"id": k, "prediction_text": said[k], "no_answer_probability": p} for k, p in na_probs.items()]
+    assert scored(Squad2(), write(tmp_path, "hf.json", rows), data) == scored(Squad2(), option, data)
+    plain = scored(Squad2(), official, data)
+    theirs = [
+        {"doc_id": 7, "doc": {"id": k, "title": ""}, "filtered_resps": [text, ["-1", "False"]]}
+        for k, text in said.items()
+    ]
+    for name, made in (("hf", [{"id": k, "prediction_text": text} for k, text in said.items()]), ("samples", theirs)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in made))
+        assert scored(Squad2(), path, data) == plain
+    with pytest.raises(BadInput, match="no no-answer probability for 'q2'"):
+        scored(Squad2(), write(tmp_path, "hf.json", [rows[0], {"id": "q2", "prediction_text": "x"}]), data)
+    with pytest.raises(BadInput, match=r"hf\.json: \[0\]: expected \{id: text\}"):
+        scored(Squad2(), write(tmp_path, "hf.json", ["Otters."]), data)
+
+
 def test_version_1_1_has_no_unanswerable_questions(tmp_path: Path) -> None:
     write(tmp_path, "dev-v1.1.json", native([q for q in QUESTIONS if q[3]], "1.1"))
     answers = write(tmp_path / "a", "p.json", {"q1": "Rome", "q3": ""})
@@ -179,7 +200,7 @@ def test_version_1_1_has_no_unanswerable_questions(tmp_path: Path) -> None:
         ('{"q1": "x", "q1": "y", "q2": "", "q3": ""}', r"p\.json: id 'q1' occurs twice"),
         ('{"q1": "x", "q2": ', r"p\.json:1: not valid JSON"),
         ('{"q1": 3, "q2": "", "q3": ""}', r"p\.json: 'q1': expected the answer as text, found int"),
-        ('["x"]', r"p\.json: expected one JSON object, id to answer; found list"),
+        ('["x"]', r"p\.json: \[0\]: expected \{id: text\}, or objects with id"),
         ('{"q1": "x", "zz": "y"}', r"1 ids are no samples of these data: 'zz'"),
     ],
 )
