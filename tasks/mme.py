@@ -82,7 +82,8 @@ class Mme(ImageTask):
         notes: list[str] = []
         try:
             samples = list(self.samples(source))
-            if not any(path.is_dir() for path in files.paths.values()) and all(row.label for row, _ in answers):
+            alone = not any(path.is_dir() for path in files.paths.values())
+            if alone and answers and all(row.label for row, _ in answers):
                 samples, notes = _only([row.subtask for row, _ in answers], samples)
         except NotThere:
             if not all(row.label for row, _ in answers):

@@ -165,6 +165,8 @@ def test_subtasks_named_one_by_one_are_all_that_is_asked(tmp_path):
         assert {s.part for s in found.samples} == {"existence"}
         assert (found.missing, found.notes) == ([], ["only existence: the files named"])
     assert mme().submitted(AnswerFiles({"": folder}), source).notes == []
+    (tmp_path / "none.jsonl").write_text("")
+    assert len(mme().submitted(AnswerFiles({"": tmp_path / "none.jsonl"}), source).missing) > 2
 
 
 def test_llavas_answers_are_matched_by_image_and_question(tmp_path):
