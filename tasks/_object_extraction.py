@@ -9,6 +9,7 @@ failure, and leave the number under its official name undefined.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,12 +61,13 @@ def ask(record: Record) -> Generate | None:
 def parse(reply: str) -> list[str] | None:
     """The names in a reply: its JSON, else that of its last line where it has a list of strings; `()` is empty.
 
-    None where neither can be read.
+    JSON may stand in a fenced block, which newer models write and RLAIF-V's edition of the tool reads. None where neither can be read.
     """
     text = reply.strip()
     if text == "()":
         return []
-    for part in (text, text.split("\n")[-1] if '["' in text else ""):
+    fenced = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)
+    for part in (fenced[1] if fenced else "", text, text.split("\n")[-1] if '["' in text else ""):
         try:
             found = json.loads(part)
         except (ValueError, RecursionError):

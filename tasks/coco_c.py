@@ -169,4 +169,6 @@ def _part_files(files: AnswerFiles) -> dict[str, Path]:
 
 
 def _spelling(name: str) -> str:
-    return re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_")
+    """Words and numbers joined by `_`; `severity_3`, `sev3` and `s3` are `3`."""
+    plain = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_")
+    return re.sub(r"(?<=_)(?:severity|sev|s)_?(?=[1-5](?:_|$))", "", plain)

@@ -182,7 +182,8 @@ def expected(part):
     return official([r["caption"] for r in rows], list(CAPTIONS.values()))
 
 
-@pytest.mark.parametrize("name", ["{}_{}.json", "{}-{}.json", "{}/{}.json", "{}/{}/val2014.json", "run1_{}_{}_x.json"])
+@pytest.mark.parametrize("name", ["{}_{}.json", "{}-{}.json", "{}/{}.json", "{}/{}/val2014.json", "run1_{}_{}_x.json",
+                                  "{}_severity_{}.json", "{}/severity{}/val2014.json", "{}-s{}.json"])  # fmt: skip
 def test_a_folder_of_results_in_the_spellings_around(native, tmp_path, name):
     folder = tmp_path / "answers"
     for part in DAMAGED:

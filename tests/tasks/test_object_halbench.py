@@ -311,6 +311,7 @@ def test_the_question_to_the_extractor():
         ('["dog", "cat"]', ["dog", "cat"]), ("[]", []), ("()", []), (" ()\n", []), ('Sure:\n["dog"]', ["dog"]),
         ('["dog"]\nThat is all.', None), ("dog, cat", None), ("", None), ('["dog"', None), ("3", None), ("null", None),
         ('[1, "dog"]', ["1", "dog"]), ('{"dog": 1}', ["dog"]), ("[" * 100_000, None), ('["dog"]' * 2, None),
+        ('```json\n["dog",\n "cat"]\n```', ["dog", "cat"]), ('```json\n["dog"\n```', None),
     ],
 )  # fmt: skip
 def test_replies_are_read_as_the_tool_reads_them(reply, names):
