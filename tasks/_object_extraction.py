@@ -61,7 +61,8 @@ def ask(record: Record) -> Generate | None:
 def parse(reply: str) -> list[str] | None:
     """The names in a reply: its JSON, else that of its last line where it has a list of strings; `()` is empty.
 
-    JSON may stand in a fenced block, which newer models write and RLAIF-V's edition of the tool reads. None where neither can be read.
+    JSON may stand in a fenced block, which newer models write and RLAIF-V's edition of the tool reads. None where
+    nothing can be read.
     """
     text = reply.strip()
     if text == "()":
