@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmalign_eval.data.answers import by_id, text_of, unique_object
+from mmalign_eval.data.answers import by_id, text_of, unique_object, whole_object
 from mmalign_eval.data.files import Folder, need, read_json
 from mmalign_eval.data.logged import llava_rows
 from mmalign_eval.data.source import HubRows, TaskData
@@ -138,7 +138,7 @@ def read_answers(path: Path) -> dict[str, str]:
     if path.is_dir():
         path = _results_in(path)
     rows = llava_rows(path)
-    if len(rows) == 1 and path.suffix != ".jsonl" and isinstance(rows[0][1], dict) and "question_id" not in rows[0][1]:
+    if whole_object(path, rows) and "question_id" not in rows[0][1]:
         return {number: text_of(answer, f"{path}: {number}") for number, answer in unique_object(path).items()}
     found = []
     for where, row in rows:
