@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -35,6 +36,25 @@ class ImageRef:
     row: int = -1
     column: str = ""
     transforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item of a benchmark.
+
+    Attributes:
+        id: Unique within the task, stable over data sources.
+        data: The row: question, label, references ... (JSON values).
+        images: Its images.
+        cluster: What samples share that makes them dependent (an image, a subject); the id when empty.
+        part: The part of the benchmark it belongs to (a split, a subset); `--limit` counts within parts.
+    """
+
+    id: str
+    data: Mapping[str, Any]
+    images: tuple[ImageRef, ...] = ()
+    cluster: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

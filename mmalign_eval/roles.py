@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .requests import Generate, Response
-    from .task import Sample
+    from .requests import Generate, Response, Sample
 
 Record = dict[str, Any]
 

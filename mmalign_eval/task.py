@@ -16,6 +16,7 @@ from typing import Protocol as Interface
 from . import registry
 from .errors import BadInput, did_you_mean
 from .requests import MODEL_TEMPLATE, Generate, GenParams, ImageRef, Prompt, Request, Response
+from .requests import Sample as Sample  # plugins take it from here
 
 if TYPE_CHECKING:
     from .data.source import Source, TaskData
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Modality = Literal["text", "image"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One item of a benchmark.
-
-    Attributes:
-        id: Unique within the task, stable over data sources.
-        data: The row: question, label, references ... (JSON values).
-        images: Its images.
-        cluster: What samples share that makes them dependent (an image, a subject); the id when empty.
-        part: The part of the benchmark it belongs to (a split, a subset); `--limit` counts within parts.
-    """
-
-    id: str
-    data: Mapping[str, Any]
-    images: tuple[ImageRef, ...] = ()
-    cluster: str = ""
-    part: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,32 @@ from ..requests import ImageRef
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from .source import HubRows
+
+@dataclass(frozen=True)
+class HubRows:
+    """A data set on the hub.
+
+    Attributes:
+        ids: Repository ids, newest first; the next is tried when one is not found.
+        config: Configuration names to load, one after the other (`_config` in each row says which).
+        split: Name of the evaluated split.
+        more_splits: Further splits (demonstrations come from them), after it (`_split` in each row says which). A
+            downloaded folder may lack them.
+        columns: Columns that the loader needs, of every configuration or by configuration; a missing one is reported
+            by name.
+        image: Name of the image column, or empty.
+    """
+
+    ids: tuple[str, ...]
+    split: str
+    columns: tuple[str, ...] | Mapping[str, tuple[str, ...]]
+    config: tuple[str, ...] = ("default",)
+    image: str = ""
+    more_splits: tuple[str, ...] = ()
+
+    def needs(self, config: str) -> tuple[str, ...]:
+        """Columns needed of one configuration."""
+        return self.columns if isinstance(self.columns, tuple) else self.columns[config]
 
 
 def hub_rows(task: str, hub: HubRows | None, get: str) -> Iterator[dict[str, Any]]:

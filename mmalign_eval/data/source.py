@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..errors import BadInput
-from ..task import Sample
+from ..requests import Sample
 from .files import Folder
+from .hub import HubRows as HubRows  # task files take it from here
+from .hub import hub_rows, parquet_rows
 
 ENV_DATA = "MMEVAL_DATA"
 
@@ -35,33 +37,6 @@ class Source:
     def __str__(self) -> str:
         """As results name it: never a machine's path."""
         return {"mini": "miniature", "hub": "hub", "dir": "native files"}[self.kind]
-
-
-@dataclass(frozen=True)
-class HubRows:
-    """A data set on the hub.
-
-    Attributes:
-        ids: Repository ids, newest first; the next is tried when one is not found.
-        config: Configuration names to load, one after the other (`_config` in each row says which).
-        split: Name of the evaluated split.
-        more_splits: Further splits (demonstrations come from them), after it (`_split` in each row says which). A
-            downloaded folder may lack them.
-        columns: Columns that the loader needs, of every configuration or by configuration; a missing one is reported
-            by name.
-        image: Name of the image column, or empty.
-    """
-
-    ids: tuple[str, ...]
-    split: str
-    columns: tuple[str, ...] | Mapping[str, tuple[str, ...]]
-    config: tuple[str, ...] = ("default",)
-    image: str = ""
-    more_splits: tuple[str, ...] = ()
-
-    def needs(self, config: str) -> tuple[str, ...]:
-        """Columns needed of one configuration."""
-        return self.columns if isinstance(self.columns, tuple) else self.columns[config]
 
 
 class TaskData(ABC):
@@ -126,13 +101,9 @@ class TaskData(ABC):
 
     def _open(self, source: Source) -> Iterable[Sample]:
         if source.kind == "hub":
-            from .hub import hub_rows
-
             return self.rows(hub_rows(self.task, self.hub, self.get))
         folder = self.open(source)
         if self.hub and not source.file and (files := folder.parquet()):
-            from .hub import parquet_rows
-
             return self.rows(parquet_rows(self.task, self.hub, files))
         return self.native(folder)
 

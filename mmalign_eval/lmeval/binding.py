@@ -66,7 +66,7 @@ class Binding:
         }
 
     def load(self, source: Source) -> None:
-        """Reads the documents of a source; one that is only scored may lack parts and the splits that shots come from."""
+        """Reads the documents of a source; to score only, it may lack parts and the splits that shots come from."""
         self._scoring = not source.images
         given = None if self._task.downloads(source) else self._documents(source)
         for name, spec in self.specs.items():
