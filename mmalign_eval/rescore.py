@@ -45,7 +45,7 @@ def find_runs(folder: Path, tasks: Sequence[str] = ()) -> list[Path]:
         BadInput: No result file there, or none of a task named.
     """
     paths = [p for p in find_results(folder) if RESCORED not in p.relative_to(folder).parts]
-    named_tasks = [(read_result(path)["task"]["name"], path) for path in paths]
+    named_tasks = [(task_of(path), path) for path in paths]
     if not paths:
         raise BadInput(f"{folder}: no result file of mmeval there; to score answers of another tool give --answers")
     for pattern in tasks:
@@ -57,6 +57,11 @@ def find_runs(folder: Path, tasks: Sequence[str] = ()) -> list[Path]:
         if not tasks or any(fnmatch.fnmatchcase(name, p) or name == p for p in tasks)
     ]  # fmt: skip
     return wanted
+
+
+def task_of(path: Path) -> str:
+    """The task that a result is of."""
+    return str(read_result(path)["task"]["name"])
 
 
 def has_role(path: Path) -> bool:

@@ -217,6 +217,7 @@ class LmEvalTask(Task):
         metric_facts: Metric name to `Metric` fields that lm-eval does not state (unit, best, proportion, help).
         group_means: Means over parts.
         binding: What `lmeval.bind` attached.
+        signed: What tells lm-eval's versions where the binding is own code that scores for a protocol of lm-eval's.
     """
 
     modality = "text"
@@ -224,6 +225,7 @@ class LmEvalTask(Task):
     metric_facts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     group_means: ClassVar[tuple[GroupMean, ...]] = ()
     binding: LmEvalBinding | None = None
+    signed: Callable[[], Mapping[str, Any]] | None = None
 
     def metric_name(self, part: str, metric: str, filter_name: str) -> str:
         """Our name of an lm-eval metric: `part/metric`, the part only where there are several, `,filter` as lm-eval."""
@@ -249,7 +251,8 @@ class LmEvalTask(Task):
         """What stands in for lm-eval under the protocol in effect, made for a source; None: lm-eval's own code.
 
         Profiles that lm-eval's current definitions do not have (an older harness, the benchmark's own script) are the
-        task's own code behind the same interface.
+        task's own code behind the same interface. One that stands in only to score (`source.images` is False; None
+        without a source) keeps lm-eval's signature.
         """
         return None
 
@@ -286,7 +289,7 @@ class LmEvalTask(Task):
 
     def signature_extra(self) -> Mapping[str, Any]:
         """Version of lm-eval and of each part's task file."""
-        return self.bound.signature()
+        return self.signed() if self.signed else self.bound.signature()
 
 
 def task(

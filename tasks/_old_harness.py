@@ -98,9 +98,10 @@ class OldHarness:
                 raise BadInput(f"{where}: no documents in {source.path or source}; expected {self._task.data.layout}")
             training = [row.data["doc"] for row in splits.get(TRAINING, ())]
             drawn = draw(len(rows), training, 0 if scoring else self._task.shots, where)
-            for row, shots in zip(rows, drawn, strict=True):
+            for number, (row, shots) in enumerate(zip(rows, drawn, strict=True)):
                 self._shots[row.id] = shots
-                self._samples.append(Sample(row.id, {"doc": row.data["doc"]}, cluster=row.cluster, part=part))
+                asked = {"index": number, "doc": row.data["doc"]}
+                self._samples.append(Sample(row.id, asked, cluster=row.cluster, part=part))
 
     def samples(self) -> Iterable[Sample]:
         """The evaluated documents, in the order of the data."""

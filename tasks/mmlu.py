@@ -7,6 +7,7 @@ generates two tokens and looks for the letter at the start.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +174,11 @@ class HendrycksTest:
         if source is None:
             return
         rows = list(task.data.samples(source))
-        self._samples = [replace(r, data={"doc": r.data["doc"]}) for r in rows if r.data["split"] == "test"]
+        counts: Counter[str] = Counter()
+        for row in rows:
+            if row.data["split"] == "test":
+                self._samples.append(replace(row, data={"index": counts[row.part], "doc": row.data["doc"]}))
+                counts[row.part] += 1
         scoring = not source.images
         for subject in dict.fromkeys(sample.part for sample in self._samples):
             dev = [row.data["doc"] for row in rows if row.part == subject and row.data["split"] == "dev"]

@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from mmalign_eval import read_result, read_samples
+from mmalign_eval.answers import open_for_scoring, score_source
 from mmalign_eval.cli.main import main
+from mmalign_eval.data.source import DataChoice
+from mmalign_eval.plan import limited, open_task, plan_task, rows_hash
 from tests.test_score import quiz
 
 __all__ = ["quiz"]  # the fixture
@@ -177,3 +180,36 @@ def test_log_likelihoods_come_back_from_the_file(tmp_path: Path) -> None:
     old = read_result(tmp_path / "res" / "m" / "truthfulqa.json")
     new = read_result(tmp_path / "res" / "rescored" / "m" / "truthfulqa.json")
     assert new["metrics"] == old["metrics"]
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "mathqa", "mmlu", "squad2", "boolq"])
+def test_what_stands_in_for_lm_eval_to_score_says_the_same_of_rows_and_versions(name: str) -> None:
+    """Else every run of these would be told that its data had changed, and be signed as another harness's."""
+    asked, scored = open_task(name), open_task(name)
+    plan = plan_task(asked, DataChoice("mini"), 3, 0)
+    source, _ = score_source(scored, "mini")
+    open_for_scoring(scored, source)
+    assert rows_hash(limited(scored.samples(source), 3)) == rows_hash(plan.samples)
+    assert scored.signature_extra() == asked.signature_extra()
+    assert "lm_eval_task" in scored.signature_extra()
+
+
+def test_another_protocol_for_one_task_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert again("--data", "data", "--protocol", "nope=official") == 2
+    assert "--protocol nope=official: task 'nope' is not selected" in capsys.readouterr().err
+    assert not (run / "rescored").exists()
+    assert again("--data", "data", "--protocol", "quiz=upper") == 0
+    made = sorted(p.name for p in (run / "rescored" / "m").glob("*.json"))
+    assert made == ["judged_quiz.json", "quiz@upper.json"]
+
+
+def test_a_derived_task_is_selected_by_its_name(quiz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (quiz / "data" / "images").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(quiz / "data" / "images" / f"{i}.png")
+    (quiz / "m.json").write_text(json.dumps(RULES[2:]))
+    task = "corrupt(quiz,contrast,3)"
+    command = ["run", "--model", "scripted:m.json", "--include", "quiz.py", "--data", "data", "--out", "res"]
+    assert main([*command, "--tasks", f"{task},quiz"]) == 0
+    assert again("--data", "data", "--tasks", task) == 0
+    assert [p.name for p in (quiz / "res" / "rescored").rglob("*.json")] == ["corrupt-quiz-contrast-3.json"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import EXIT_OK, EXIT_TOO_MANY_ERRORS, BadInput, did_you_mean
+from .names import split_names
 
 if TYPE_CHECKING:
     from ..evaluate import RunConfig
@@ -64,12 +65,12 @@ def run(
     """Score models on tasks. Answered requests are kept: the same command again asks nothing twice."""
     given: dict[str, Any] = {
         "models": model,
-        "tasks": _split(tasks),
+        "tasks": tasks and split_names(tasks),
         "model_options": _options(model_option),
         "limit": limit,
         "seed": seed,
         "few_shot": few_shot,
-        "protocol": _split(protocol),
+        "protocol": protocol and split_names(protocol),
         "data": data,
         "out": out,
         "store": store,
@@ -133,7 +134,7 @@ def _typed(path: str, key: str, value: Any) -> Any:
         return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
     if key in ("out", "store", "judge", "judge_budget", "corrupt_cache"):
         return str(value)
-    return [str(v) for v in value] if isinstance(value, list) else _split([str(value)])
+    return [str(v) for v in value] if isinstance(value, list) else split_names([str(value)])
 
 
 def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
@@ -148,20 +149,6 @@ def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         if key in merged:
             merged[key] = tuple(merged[key])
     return RunConfig(**merged)
-
-
-def _split(values: Texts) -> Texts:
-    """Parts between commas, but for commas inside parentheses: `corrupt(NAME,contrast,3)` is one name."""
-    if values is None:
-        return None
-    parts, depth = [""], 0
-    for character in ",".join(values):
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
 
 
 def _options(values: Texts) -> dict[str, str] | None:

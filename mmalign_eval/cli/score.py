@@ -11,6 +11,7 @@ import typer
 
 from ..errors import EXIT_OK, BadInput
 from .files import STDOUT, write_json
+from .names import split_names
 
 if TYPE_CHECKING:
     from ..answers import Scored
@@ -39,8 +40,8 @@ def score(
         str, typer.Option(help="The benchmark's files: DIR, FILE, mini or hub [$MMEVAL_DATA]; images are not needed")
     ] = "",
     protocol: Annotated[
-        str, typer.Option(help="Whose parser and aggregation [the task's default; the run's own]")
-    ] = "",
+        Texts, typer.Option(help="Whose parser and aggregation: NAME or TASK=NAME [the task's default; the run's own]")
+    ] = None,
     column: Annotated[str, typer.Option(help="Column of the answers in a csv")] = "",
     synonyms: Annotated[str, typer.Option(help="Synonyms file of object metrics, in the official format")] = "",
     na_probs: Annotated[str, typer.Option(help="JSON file of no-answer probabilities, id to number")] = "",
@@ -61,18 +62,19 @@ def score(
     for path in include or ():
         TASKS.include(path)
     judging = JudgeOptions(judge, judge_runs, judge_budget)
+    protocols = split_names(protocol or ())
     options = {"column": column, "synonyms": synonyms, "na_probs": na_probs}
     if not answers and Path(target).is_dir():
         for option, value in (*options.items(), ("name", name)):
             if value:
                 raise BadInput(f"--{option.replace('_', '-')} {value}: is for answers made elsewhere, not for a run")
-        return _run(target, data, protocol, _split(tasks), judging, allow_missing, json_to, out, store)
+        return _run(target, data, protocols, split_names(tasks or ()), judging, allow_missing, json_to, out, store)
     if tasks:
         raise BadInput(f"--tasks {tasks[0]}: selects tasks of a run; {target!r} is no folder of one")
     if not answers:
         TASKS.resolve([target])  # an unknown task is the likelier mistake
         raise BadInput("--answers is missing: give the file or folder of answers, or the folder of a run to score anew")
-    return _submission(target, answer_files(answers, options), data, protocol, judging, allow_missing, json_to,
+    return _submission(target, answer_files(answers, options), data, protocols, judging, allow_missing, json_to,
                        out, name, store)  # fmt: skip
 
 
@@ -105,13 +107,13 @@ def answer_files(values: Sequence[str], options: dict[str, str]) -> AnswerFiles:
 
 
 def _submission(
-    name_of_task: str, files: AnswerFiles, data: str, protocol: str, judging: JudgeOptions, allow_missing: bool,
+    name_of_task: str, files: AnswerFiles, data: str, protocols: list[str], judging: JudgeOptions, allow_missing: bool,
     json_to: str, out: str, name: str, store: str,
 ) -> int:  # fmt: skip
     from ..answers import score_source, score_submission
-    from ..plan import open_task
+    from ..plan import choose_protocols, open_task
 
-    task = open_task(name_of_task, protocol)
+    task = open_task(name_of_task, choose_protocols(protocols, [name_of_task]).get(name_of_task, ""))
     if judging.judge and task.judge is None:
         raise BadInput(f"--judge {judging.judge}: nothing is judged in {task.name}")
     source, given = score_source(task, data, files)
@@ -125,18 +127,21 @@ def _submission(
 
 
 def _run(
-    folder: str, data: str, protocol: str, tasks: Sequence[str], judging: JudgeOptions, allow_missing: bool,
+    folder: str, data: str, protocols: list[str], tasks: Sequence[str], judging: JudgeOptions, allow_missing: bool,
     json_to: str, out: str, store: str,
 ) -> int:  # fmt: skip
-    from ..rescore import find_runs, has_role, rescore
+    from ..plan import choose_protocols
+    from ..rescore import find_runs, has_role, rescore, task_of
 
     runs = find_runs(Path(folder), tasks)
+    chosen = choose_protocols(protocols, [task_of(path) for path in runs])
     if judging.judge and not any(has_role(path) for path in runs):
         raise BadInput(f"--judge {judging.judge}: nothing is judged in {folder}")
     place = Path(out) if out else Path(folder) / "rescored"
     found, paths = [], []
     with _Judging(judging, store or f"{place}/store.sqlite") as judge:
         for path in runs:
+            protocol = chosen.get(task_of(path), "")
             found.append(rescore(path, data=data, protocol=protocol, judge=judge, allow_missing=allow_missing))
     for one, path in zip(found, runs, strict=True):
         paths.append(write_scored(one, place / path.parent.relative_to(folder), flat=True))
@@ -189,7 +194,3 @@ class _Judging:
         self._judge.close()
         if self._store is not None:
             self._store.close()
-
-
-def _split(values: Texts) -> list[str]:
-    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]

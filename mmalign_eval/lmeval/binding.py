@@ -36,8 +36,11 @@ def bind(task: LmEvalTask, source: Source | None = None) -> None:
         BadInput: Data missing or in another layout, shots that the task does not take, a task file that the
             installed lm-eval does not have.
     """
+    task.signed = None
     if own := task.own_binding(source):
         task.binding = own
+        if not task.own_binding(None):  # it only reads documents and scores: the protocol is still lm-eval's
+            task.signed = Binding(task).signature
         return
     binding = Binding(task)
     if source is not None:
