@@ -27,14 +27,17 @@ CHANCE = {
     "boolq": {"": 0.5},
     "pope": {"": 0.5, "mean/f1": 2 / 3},
     "mme": {"perception/total": 500.0, "cognition/total": 200.0, "perception_paper/total": 400.0},
+    "coco_c": {"relative_change": -100.0},  # nothing left of the clean captions' CIDEr; 0 is no harm done
     "vqav2": {"": 0.0, "answer_type/yes/no": 50.0},
 }
 
 UNIT_CEILING = {"fraction": 1.0, "percent": 100.0}
-CEILING = {"perception/total": 2000.0, "cognition/total": 800.0, "perception_paper/total": 1600.0}
+CEILING = {"perception/total": 2000.0, "cognition/total": 800.0, "perception_paper/total": 1600.0,
+           "relative_change": 0.0}  # fmt: skip
 
 # (task, metric): why its interval reaches an end.
 EXCEPTIONS = {
+    ("boolq", "acc"): "the language model reads worse since it learnt to see (.74 before, .59 now), on a hundred rows",
     ("ethics", "ethics_justice/acc"): "the miniature has learnt this world's justice whole",
     ("ethics", "ethics_utilitarianism/acc"): "and its utilities",
     ("ethics", "ethics_virtue/acc"): "at the best constant answer, which is .80 where one trait of five is right",
