@@ -30,7 +30,7 @@ CHANCE = {
         "perception/total": 750.0,
         "cognition/total": 300.0,
         "perception_paper/total": 600.0,
-    },  # acc 50 and acc+ 25 each
+    },
     "coco_c": {"relative_change": -100.0},  # nothing left of the clean captions' CIDEr; 0 is no harm done
     "vqav2": {"": 0.0, "answer_type/yes/no": 50.0},
 }
