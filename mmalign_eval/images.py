@@ -20,7 +20,7 @@ from .requests import ImageRef
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 200_000_000  # more than any benchmark's image; a decompression bomb is refused before it is decoded
+MAX_PIXELS = 80_000_000  # more than any benchmark's image; larger ones are refused before anything is asked
 
 
 def read_bytes(ref: ImageRef) -> bytes:
@@ -67,12 +67,51 @@ def _line_starts(path: str) -> list[int]:
 
 @lru_cache(maxsize=1_000_000)
 def _digest(path: str, row: int, column: str) -> str:
-    return hashlib.sha256(read_bytes(ImageRef(path, row, column))).hexdigest()
+    ref = ImageRef(path, row, column)
+    data = read_bytes(ref)
+    with contextlib.suppress(_Undecodable):  # to be found out by whom it is shown to
+        _opened(data, ref)
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest(ref: ImageRef) -> str:
-    """SHA-256 of the encoded image, before transforms; read once a process."""
+    """SHA-256 of the encoded image, before transforms; read once a process.
+
+    Raises:
+        ImageError: Missing, or too large to be decoded by anyone.
+    """
     return _digest(ref.path, ref.row, ref.column)
+
+
+def image_size(ref: ImageRef) -> tuple[int, int]:
+    """Height and width, from the header, before transforms.
+
+    Raises:
+        ImageError: Missing, too large, or not an image.
+    """
+    image = _opened(read_bytes(ref), ref)
+    return image.height, image.width
+
+
+class _Undecodable(ImageError):
+    """Bytes that are no image."""
+
+
+def _opened(data: bytes, ref: ImageRef) -> Image:
+    """The image with its header read and no pixel decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    most = f"{MAX_PIXELS // 10**6} million pixels"
+    too_large = ImageError(f"image {label(ref)} has more than {most}: too large to decode")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise too_large from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise _Undecodable(f"image {label(ref)} cannot be decoded: {error}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large
+    return image
 
 
 class ImageCache(Protocol):
@@ -125,15 +164,10 @@ def open_image(ref: ImageRef) -> Image:
 
 
 def _decoded(ref: ImageRef) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    data = read_bytes(ref)
+    file = _opened(read_bytes(ref), ref)
     try:
-        file = Image.open(io.BytesIO(data))
-        if file.width * file.height > MAX_PIXELS:
-            raise ImageError(f"image {label(ref)} has {file.width}x{file.height} pixels: too large to decode")
         return file.convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"image {label(ref)} cannot be decoded: {error}") from error
 
 
@@ -149,6 +183,8 @@ def _transformed(image: Image, ref: ImageRef, transforms: Iterable[str]) -> Imag
 
 def label(ref: ImageRef) -> str:
     """How an image is named in messages."""
+    if ref.path.endswith(".jsonl") and ref.row >= 0:
+        return f"{ref.path}:{ref.row + 1}"
     return f"{ref.path}[{ref.row}]" if ref.row >= 0 else ref.path
 
 

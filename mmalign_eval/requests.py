@@ -48,6 +48,7 @@ class Sample:
         images: Its images.
         cluster: What samples share that makes them dependent (an image, a subject); the id when empty.
         part: The part of the benchmark it belongs to (a split, a subset); `--limit` counts within parts.
+        where: File and line it was read from, for messages.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Sample:
     images: tuple[ImageRef, ...] = ()
     cluster: str = ""
     part: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,8 @@ class CaptionFiles(TaskData):
 
     def native(self, folder: Folder) -> Iterator[Sample]:
         """The evaluation images of the first layout found, in the order of its file."""
-        images, origin = self._evaluation(folder)
-        found = {image.id: self._image(folder, image) for image in images}
+        images, origin, path = self._evaluation(folder)
+        found = {image.id: self._image(folder, image, f"{path}: image {image.id}") for image in images}
         missing = [image.files[0] for image in images if found[image.id] is None]
         if missing and self.missing == "error":
             raise folder.without(missing, len(images))
@@ -113,17 +113,18 @@ class CaptionFiles(TaskData):
         elif self.hub and (files := self.open(source).parquet()):
             yield from parquet_rows(self.task, self.hub, files)
 
-    def _evaluation(self, folder: Folder) -> tuple[list[Captioned], str]:
-        """The evaluated images and where they come from: `karpathy`'s test split or the benchmark's `own` files."""
+    def _evaluation(self, folder: Folder) -> tuple[list[Captioned], str, Path]:
+        """The evaluated images, whose files those are (`karpathy`'s test split or the benchmark's `own`), and which."""
         path = folder.given or folder.maybe(self.karpathy, *self.evaluated, self.flat)
         if path is None and not folder.need_images:
             path = _only_captions(folder)
-        images, karpathy = read_any(path or folder.find(self.karpathy, *self.evaluated, self.flat))
-        return images, "karpathy" if karpathy else "own"
+        path = path or folder.find(self.karpathy, *self.evaluated, self.flat)
+        images, karpathy = read_any(path)
+        return images, "karpathy" if karpathy else "own", path
 
-    def _image(self, folder: Folder, image: Captioned) -> ImageRef | None:
+    def _image(self, folder: Folder, image: Captioned, where: str) -> ImageRef | None:
         names = [f"{below}{name}" for name in image.files for below in ("", *(f"{f}/" for f in self.image_folders))]
-        return next((ref for name in names if (ref := folder.maybe_image(name))), None)
+        return next((ref for name in names if (ref := folder.maybe_image(name, where))), None)
 
 
 class CaptionTask(ImageTask):

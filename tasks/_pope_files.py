@@ -63,9 +63,9 @@ class PopeFiles(TaskData):
         if not files:
             folder.find("coco_pope_random.json")
         rows = [(split, *row) for split, file in files.items() for row in _questions(split, file)]
-        images = folder.images(name for _, _, name, *_ in rows)
-        for split, number, name, question, label, edition in rows:
-            yield _sample(split, number, question, label, name, images[name], edition)
+        images = folder.images([(name, where) for *_, name, where in rows])
+        for split, number, question, label, edition, name, where in rows:
+            yield _sample(split, number, question, label, name, images[name], edition, where)
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """The hub's rows; its configuration `Full` has the same columns. An image is repeated in each of its rows."""
@@ -214,16 +214,16 @@ def _file(folder: Folder, split: str) -> Path | None:
     return others[0] if others else None
 
 
-def _questions(split: str, path: Path) -> list[tuple[Any, str, str, str, str]]:
-    """(number, image, question, label, edition) of a file. Two editions are around; the text is asked as it is."""
+def _questions(split: str, path: Path) -> list[tuple[Any, str, str, str, str, str]]:
+    """(number, question, label, edition, image, where) of a file. The old edition's text is asked as it is."""
     rows = []
     for line, row in read_jsonl(path):
         where = f"{path}:{line}"
         number, image, text, label = need(row, ("question_id", "image", "text", "label"), where)
-        rows.append((number, text_of(image, where), text_of(text, where), _label(label, where)))
-    old = (split == "random" and len(rows) == 2910) or any("imange" in text for _, _, text, _ in rows)
+        rows.append((number, text_of(text, where), _label(label, where), text_of(image, where), where))
+    old = (split == "random" and len(rows) == 2910) or any("imange" in text for _, text, *_ in rows)
     edition = "old (2910 random questions)" if old else ""
-    return [(*row, edition) for row in rows]
+    return [(number, text, label, edition, image, where) for number, text, label, image, where in rows]
 
 
 def _label(label: Any, where: str) -> str:
@@ -233,7 +233,7 @@ def _label(label: Any, where: str) -> str:
 
 
 def _sample(
-    split: str, number: Any, question: str, label: str, name: str, image: ImageRef, edition: str = ""
+    split: str, number: Any, question: str, label: str, name: str, image: ImageRef, edition: str = "", where: str = ""
 ) -> Sample:
     data = {"question": question, "label": label, "split": split, **({"edition": edition} if edition else {})}
-    return Sample(f"{split}/{number}", data, (image,), cluster=Path(name).stem, part=split)
+    return Sample(f"{split}/{number}", data, (image,), cluster=Path(name).stem, part=split, where=where)

@@ -61,10 +61,10 @@ class VqaFiles(TaskData):
                 raise BadInput(f"{where}: question {number} has no text among the questions")
             known = isinstance(image_id, int)
             name = f"COCO_{subset}_{image_id:012d}.jpg" if known else f"question {number}"
-            found.append((_data(row, question, where), str(number), str(image_id) if known else "", name))
-        images = folder.images(name for *_, name in found)
-        for fields, number, image, name in found:
-            yield Sample(number, fields, (images[name],), cluster=image)
+            found.append((_data(row, question, where), str(number), str(image_id) if known else "", name, where))
+        images = folder.images([(name, where) for *_, name, where in found])
+        for fields, number, image, name, where in found:
+            yield Sample(number, fields, (images[name],), cluster=image, where=where)
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """Hub rows; an image is repeated in each of its rows."""

@@ -137,7 +137,7 @@ def _native(folder: Folder, split: str, path: Path) -> Iterator[Sample]:
     context = dict(_contexts(Path(contexts), folder))
     reference = {_key(row, where): row for where, row in _rows(Path(answers), folder, ("question_id", "text"))}
     rows = list(_rows(path, folder, ("question_id", "image", "text", "category")))
-    images = {row["image"]: _image(folder, row["image"]) for _, row in rows}
+    images = {row["image"]: _image(folder, row["image"], where) for where, row in rows}
     if missing := [name for name, image in images.items() if image is None]:
         raise folder.without(missing, len(images))
     for where, row in rows:
@@ -173,9 +173,9 @@ def _rows(path: Path, folder: Folder, fields: Sequence[str]) -> Iterator[tuple[s
         yield f"{path}:{line}", row
 
 
-def _image(folder: Folder, name: str) -> ImageRef | None:
+def _image(folder: Folder, name: str, where: str) -> ImageRef | None:
     nested = (f"llava-bench-in-the-wild/images/{name}", f"COCO_val2014_{name}")
-    return folder.maybe_image(name) or next((i for n in nested if (i := folder.maybe_image(n))), None)
+    return folder.maybe_image(name, where) or next((i for n in nested if (i := folder.maybe_image(n))), None)
 
 
 def _lines(caption: Any) -> str:
@@ -194,4 +194,4 @@ def _sample(
     if category not in CATEGORIES:
         raise BadInput(f"{where}: category {category!r} is none of {', '.join(CATEGORIES)}")
     fields = {**data, "category": category, "split": split}
-    return Sample(f"{split}/{number}", fields, (image,), cluster=f"{split}/{Path(name).stem}", part=split)
+    return Sample(f"{split}/{number}", fields, (image,), cluster=f"{split}/{Path(name).stem}", part=split, where=where)

@@ -14,6 +14,7 @@ from mmalign_eval.tasks._mmvet_judge import GRADER, MODEL_METRICS, OFFICIAL_SETS
 from mmalign_eval.tasks._mmvet_submission import FORMAT, read_submission
 from mmalign_eval.tasks._profiles import bpo
 
+from mmalign_eval.data.answers import unique_object
 from mmalign_eval.data.files import Folder, need, read_json
 from mmalign_eval.data.source import HubRows, Source, TaskData
 from mmalign_eval.errors import BadInput
@@ -58,13 +59,13 @@ class MmVetFiles(TaskData):
     def native(self, folder: Folder) -> Iterator[Sample]:
         """Questions in the file's order."""
         path = folder.given or folder.find("mm-vet.json", "mm-vet/mm-vet.json")
-        rows = read_json(path)
-        if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        rows = unique_object(path)
+        if not all(isinstance(row, dict) for row in rows.values()):
             raise BadInput(f"{path}: expected an object of question id to question, answer, capability")
         subset = _subset(folder.maybe("bard_set.json", "mm-vet/bard_set.json"))
         fields = ("imagename", "question", "answer", "capability")
         found = {key: need(row, fields, f"{path}: {key}") for key, row in rows.items()}
-        images = {name: _image(folder, name) for name, *_ in found.values()}
+        images = {name: _image(folder, name, f"{path}: {key}") for key, (name, *_) in found.items()}
         if missing := [name for name, image in images.items() if image is None]:
             raise folder.without(missing, len(images))
         for key, (name, question, answer, listed) in found.items():
@@ -126,8 +127,8 @@ def _subset(path: Path | None) -> frozenset[str]:
     return frozenset(map(str, read_json(path))) if path else frozenset()
 
 
-def _image(folder: Folder, name: str) -> ImageRef | None:
-    return folder.maybe_image(name) or folder.maybe_image(f"mm-vet/images/{name}")
+def _image(folder: Folder, name: str, where: str) -> ImageRef | None:
+    return folder.maybe_image(name, where) or folder.maybe_image(f"mm-vet/images/{name}")
 
 
 def _data(question: Any, answer: Any, listed: Any, where: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ from mmalign_eval.data.files import Folder, need, read_jsonl
 from mmalign_eval.data.source import Source, TaskData
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric, Record
-from mmalign_eval.metrics.chair.objects import ObjectTable
+from mmalign_eval.metrics.chair.objects import ObjectTable, default_table
 from mmalign_eval.metrics.chair.score import chair_metrics, chair_record, length_matched
 from mmalign_eval.requests import GenParams, ImageRef, Response, greedy
 from mmalign_eval.roles import AnswerFiles, Submission
@@ -98,7 +99,8 @@ class HalBenchFiles(TaskData):
             if one.image not in objects:
                 raise BadInput(f"{one.where}: image {one.image} is in no annotation file of the data")
             data = {"image_id": one.image, "question": one.question, "objects": objects[one.image]}
-            yield Sample(name, data, (images[one.image],), cluster="" if name == one.image else one.image)
+            cluster = "" if name == one.image else one.image
+            yield Sample(name, data, (images[one.image],), cluster=cluster, where=one.where)
 
     def prompts(self, folder: Folder) -> list[Description]:
         """What is asked about which image."""
@@ -121,9 +123,13 @@ class ObjectHalBench(ImageTask):
         "annotation files or a file {image_id: [objects]}; --synonyms FILE: the official table"
     )
     judge = EXTRACTOR
-    table: ObjectTable
     table_name = ""
     edition = ""
+
+    @cached_property
+    def table(self) -> ObjectTable:
+        """Ours, until data or --synonyms bring another."""
+        return default_table("rlhfv")
 
     def samples(self, source: Source) -> Iterator[Sample]:
         """All prompts; opens the table of synonyms first, and notes where the prompts are not the benchmark's own."""
@@ -151,7 +157,8 @@ class ObjectHalBench(ImageTask):
     def finish(self, records: Sequence[Record]) -> None:
         """Counts of what a model extracted."""
         if self.extracted:
-            self.headline = (*type(self).headline, "llm/CHAIRs_refine", "llm/CHAIRi")  # type: ignore[misc]
+            # the extractor's first: what judges are compared by
+            self.headline = ("llm/CHAIRs_refine", "llm/CHAIRi", *type(self).headline)  # type: ignore[misc]
             for record in records:
                 count_extracted(record, self.table)
 

@@ -276,6 +276,23 @@ def test_two_judges_agree_or_not(tmp_path: Path, model: str, capsys: Capsys) -> 
     assert "judges  A lexical  B served-1" in capsys.readouterr().out
 
 
+def test_agreement_on_a_task_that_scores_what_the_judge_found(tmp_path: Path, capsys: Capsys) -> None:
+    """The judge extracts, the task counts; the data are not at hand, and the rules' number is not the extractor's."""
+    judge_file, out = tmp_path / "extractor.yaml", tmp_path / "out"
+    judge_file.write_text("- text: '[\"cup\"]'\n")
+    (tmp_path / "m.yaml").write_text("- text: A dog and a cup.\n")
+    assert run(out, f"scripted:{tmp_path / 'm.yaml'}", task="object_halbench,mmvet") == 0
+    capsys.readouterr()
+    words = ["judge", "agree", str(out), "--judge", "rule", "--judge", f"scripted:{judge_file}", "--json", "-"]
+    assert main(words) == 0
+    found = {row["task"]: row for row in json.loads(capsys.readouterr().out)["agreement"]}
+    assert set(found) == {"object_halbench", "mmvet"}, "rule is the stand-in of every task, whatever it is called"
+    rules, extractor = found["object_halbench"]["totals"]
+    assert rules is not None
+    assert extractor is not None
+    assert rules != extractor
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

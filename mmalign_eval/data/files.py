@@ -114,27 +114,37 @@ class Folder:
         """
         return self.images([name])[name]
 
-    def maybe_image(self, name: str) -> ImageRef | None:
+    def maybe_image(self, name: str, where: str = "") -> ImageRef | None:
         """Like `image`, or None if it is not there.
+
+        Args:
+            name: Its file's name.
+            where: File and line that name it, for messages.
 
         Raises:
             BadInput: A path that climbs out of the data folder.
         """
         if not name or name.startswith("/") or ".." in Path(name).parts:
-            raise BadInput(f"{self.task}: image name {name!r} leaves the data folder")
+            raise BadInput(f"{where or self.task}: image name {name!r} leaves the data folder")
         for root in self._image_roots:
             if (root / name).is_file():
                 return ImageRef(str((root / name).resolve()))
         return None if self.need_images else ImageRef(name)
 
-    def images(self, names: Iterable[str]) -> dict[str, ImageRef]:
+    def images(self, names: Iterable[str | tuple[str, str]]) -> dict[str, ImageRef]:
         """Name to image for all of `names`.
+
+        Args:
+            names: The names, or each with the file and line that names it.
 
         Raises:
             BadInput: Some are not there (how many, and where they were looked for), or a path climbs out of the folder.
         """
-        found = {name: self.maybe_image(name) for name in dict.fromkeys(names)}
-        missing = [name for name, ref in found.items() if ref is None]
+        told: dict[str, str] = {}
+        for name, where in (one if isinstance(one, tuple) else (one, "") for one in names):
+            told.setdefault(name, where)
+        found = {name: self.maybe_image(name, where) for name, where in told.items()}
+        missing = [f"{name}, {told[name]}".removesuffix(", ") for name, ref in found.items() if ref is None]
         if missing:
             raise self.without(missing, len(found))
         return {name: ref for name, ref in found.items() if ref is not None}

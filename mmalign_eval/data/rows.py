@@ -59,14 +59,19 @@ def unique_object(path: Path) -> dict[str, Any]:
     """
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        return by_id((key, value, str(path)) for key, value in found)
+        object_of: dict[str, Any] = {}
+        for key, value in found:
+            if key in object_of:
+                raise BadInput(f"{path}: id {key!r} occurs twice")
+            object_of[key] = value
+        return object_of
 
     try:
         value = json.loads(_text(path), object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}:{error.lineno}: not valid JSON ({error.msg}); is the file complete?") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected one JSON object, id to answer; found {type(value).__name__}")
+        raise BadInput(f"{path}: expected one JSON object, by id; found {type(value).__name__}")
     return value
 
 

@@ -57,7 +57,8 @@ class TaskData(ABC):
         seen: set[str] = set()
         for sample in self._open(source):
             if sample.id in seen:
-                raise BadInput(f"{self.task}: sample id {sample.id!r} occurs twice in {source.path or source}")
+                where = sample.where or f"{self.task}: {source.path or source}"
+                raise BadInput(f"{where}: sample id {sample.id!r} occurs twice")
             seen.add(sample.id)
             yield sample
         if not seen:

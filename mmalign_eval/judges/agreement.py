@@ -33,6 +33,7 @@ class Judged:
         value: Its value.
         numbers: Sample id to the mean of the judge's verdicts as numbers; None where all failed.
         said: Sample id to the answer's text.
+        lower: Whether less of the metric is better.
     """
 
     judge: str
@@ -43,6 +44,7 @@ class Judged:
     value: float | None
     numbers: dict[str, float | None]
     said: dict[str, str]
+    lower: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def ask_judge(path: Path, judge: Judge) -> Judged:
     rows = list(read_samples(path, result))
     judged(task, rows, judge)
     found = aggregate(task, [row["record"] for row in rows if row["record"] is not None])
-    metrics = {e.name: {"value": e.value} for e in found}
+    metrics = {e.name: {"value": e.value, "better": e.better} for e in found}
     again = {**result["task"], "judge": task.judged_by, "headline": list(task.headline)}
     return _judged({**result, "task": again, "metrics": metrics}, rows, _role(result))
 
@@ -147,7 +149,8 @@ def ranking(one: Sequence[Judged], other: Sequence[Judged]) -> Ranking:
         for (name, a, b), (rival, c, d) in combinations(known, 2)
         if (a - c) * (b - d) < 0 or ((a == c) != (b == d))  # type: ignore[operator]
     ]
-    orders = [tuple(row[0] for row in sorted(known, key=lambda row: -row[side])) for side in (1, 2)]  # type: ignore[operator]
+    sign = 1 if one[0].lower else -1
+    orders = [tuple(row[0] for row in sorted(known, key=lambda row: sign * row[side])) for side in (1, 2)]  # type: ignore[operator]
     return Ranking(one[0].task, (orders[0], orders[1]), tuple(swapped))
 
 
@@ -180,6 +183,7 @@ def _judged(result: Result, rows: Sequence[Row], role: JudgeRole) -> Judged:
         task=task["name"] + protocol,
         metric=metric,
         value=result["metrics"].get(metric, {}).get("value"),
+        lower=result["metrics"].get(metric, {}).get("better") == "lower",
         numbers={row["id"]: _number(role, row["record"].get("verdicts", ())) for row in scored},
         said={row["id"]: "\n".join(str(answer.get("text", "")) for answer in row["answers"]) for row in scored},
     )

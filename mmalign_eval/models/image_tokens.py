@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ..errors import BadInput, ImageError
-from ..images import digest, read_bytes
+from ..images import digest, image_size
 from ..requests import ImageRef
 
 _UNREADABLE = (336, 336)  # planned size of an image that cannot be read; asking for it gives the error
@@ -69,13 +68,10 @@ def _tokens(processor: Any, size: tuple[int, int]) -> int:
 @lru_cache(maxsize=100_000)
 def _size(path: str, row: int, column: str) -> tuple[int, int]:
     """Height and width of an image, from its header, before transforms."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        image = Image.open(io.BytesIO(read_bytes(ImageRef(path, row, column))))
-    except (ImageError, UnidentifiedImageError, OSError):
+        return image_size(ImageRef(path, row, column))
+    except ImageError:
         return _UNREADABLE
-    return image.height, image.width
 
 
 def with_zeros(types: Any, more: int) -> Any:

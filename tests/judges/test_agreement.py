@@ -10,9 +10,9 @@ from mmalign_eval.judges.agreement import Judged, agreement, ranking, ranks, spe
 values = st.lists(st.integers(0, 4).map(float), min_size=2, max_size=30)
 
 
-def made(judge, numbers, model="m", value=None, said="text"):
+def made(judge, numbers, model="m", value=None, said="text", lower=False):
     found = {f"s{i}": number for i, number in enumerate(numbers)}
-    return Judged(judge, model, model, "t", "total", value, found, {key: f"{said} {key}" for key in found})
+    return Judged(judge, model, model, "t", "total", value, found, {key: f"{said} {key}" for key in found}, lower)
 
 
 @settings(max_examples=300, deadline=None)
@@ -56,3 +56,9 @@ def test_a_gain_that_vanishes_changes_the_ranking():
     assert [(m, r) for m, r, *_ in found.swapped] == [("base", "tuned")]
     assert found.orders[0] == ("tuned", "base", "poor")
     assert not ranking(one, [made("b", [1.0], a.model, a.value / 2) for a in one]).changes
+
+
+def test_less_is_better_where_the_metric_says_so():
+    one = [made("a", [1.0], "base", 30.0, lower=True), made("a", [1.0], "tuned", 20.0, lower=True)]
+    other = [made("b", [1.0], "base", 25.0, lower=True), made("b", [1.0], "tuned", 26.0, lower=True)]
+    assert ranking(one, other).orders == (("tuned", "base"), ("base", "tuned"))

@@ -195,13 +195,21 @@ def test_hub_rows_are_the_same_questions(tmp_path):
     assert [(s.id, s.data) for s in samples(tmp_path / "hub")] == [(s.id, s.data) for s in native]
 
 
+def test_a_question_that_stands_twice_is_not_overwritten(tmp_path):
+    write_native(tmp_path)
+    text = json.dumps(GOLD)
+    (tmp_path / "mm-vet.json").write_text(text[:-1] + ', "v1_0": ' + json.dumps(GOLD["v1_0"]) + "}")
+    with pytest.raises(BadInput, match=r"mm-vet\.json: id 'v1_0' occurs twice"):
+        samples(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda d: d["v1_1"].pop("answer"), r"mm-vet.json: v1_1: field 'answer' is missing"),
         (lambda d: d["v1_1"].update(capability=["ocr", "fly"]), r"v1_1: capability 'fly' is none of rec, ocr"),
         (lambda d: d["v1_1"].update(capability=[]), r"v1_1: capability '' is none of"),
-        (lambda d: d["v1_1"].update(imagename="../x.png"), "leaves the data folder"),
+        (lambda d: d["v1_1"].update(imagename="../x.png"), "json: v1_1: image name '../x.png' leaves the data"),
         (lambda d: d["v1_1"].update(imagename="none.png"), "1 of 4 images are missing"),
         (lambda d: d.clear(), "no samples in"),
     ],

@@ -278,7 +278,7 @@ def test_bad_results_are_one_line(tmp_path, text, message):
         ({"answers": []}, r"annotations\[0\]: expected a list of human answers"),
         ({"answers": [{"answer_id": 1}]}, r"annotations\[0\]: field 'answer' is missing"),
         ({"question_id": 5}, r"annotations\[0\]: question 5 has no text among the questions"),
-        ({"question_id": 1002}, r"sample id '1002' occurs twice"),
+        ({"question_id": 1002}, r"annotations\[1\]: sample id '1002' occurs twice"),
     ],
 )
 def test_bad_annotations_are_one_line(tmp_path, change, message):
@@ -292,7 +292,7 @@ def test_bad_annotations_are_one_line(tmp_path, change, message):
 
 def test_missing_files_are_named(tmp_path):
     write_files(tmp_path)
-    with pytest.raises(BadInput, match=r"2 of 2 images are missing \(the first: COCO_val2014_000000000001\.jpg\)"):
+    with pytest.raises(BadInput, match=r"2 of 2 .* missing \(the first: COCO_val2014_0{11}1\.jpg, .*annotations\[0\]\)"):
         samples(tmp_path)
     (tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json").unlink()
     with pytest.raises(BadInput, match=r"v2_OpenEnded_mscoco_val2014_questions\.json not found"):
