@@ -15,6 +15,7 @@ from mmalign_eval.tasks._llava_judge import CATEGORIES, MODEL_METRICS, REVIEWER,
 from mmalign_eval.tasks._llava_submission import FORMAT, SPLITS, read_submission
 from mmalign_eval.tasks._profiles import bpo
 
+from mmalign_eval.data.answers import by_id
 from mmalign_eval.data.files import Folder, NotThere, need, read_jsonl
 from mmalign_eval.data.source import HubRows, Source, TaskData
 from mmalign_eval.errors import BadInput
@@ -135,7 +136,8 @@ def _questions(folder: Folder, split: str) -> Path | None:
 def _native(folder: Folder, split: str, path: Path) -> Iterator[Sample]:
     _, contexts, answers = (str(path.parent / name) for name in FILES[split])
     context = dict(_contexts(Path(contexts), folder))
-    reference = {_key(row, where): row for where, row in _rows(Path(answers), folder, ("question_id", "text"))}
+    answered = _rows(Path(answers), folder, ("question_id", "text"))
+    reference = by_id((_key(row, where), row, where) for where, row in answered)
     rows = list(_rows(path, folder, ("question_id", "image", "text", "category")))
     images = {row["image"]: _image(folder, row["image"], where) for where, row in rows}
     if missing := [name for name, image in images.items() if image is None]:

@@ -197,7 +197,7 @@ def _questions(path: Path, split: str) -> Iterator[Sample]:
             name, question, answers = need(_object(row, here), ("id", "question", "answers"), here)
             texts = [need(_object(a, here), ("text",), f"{here}.answers")[0] for a in answers]
             doc = {"id": str(name), "title": title, "context": context, "question": question}
-            yield _sample(split, {**doc, "answers": {"text": texts}, "order": number})
+            yield replace(_sample(split, {**doc, "answers": {"text": texts}, "order": number}), where=here)
             number += 1
 
 

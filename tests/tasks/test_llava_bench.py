@@ -243,6 +243,7 @@ def test_hub_rows_are_the_same_questions(tmp_path):
         ("context.jsonl", '{"image": "001.jpg"}', "context.jsonl:1: field 'caption' is missing"),
         ("context.jsonl", '{"image": "001.j', "context.jsonl:1: not valid JSON"),
         ("answers_gpt4.jsonl", '{"question_id": 0, "text": 3}', "answers_gpt4.jsonl:1: text must be text"),
+        ("answers_gpt4.jsonl", '{"question_id": 0, "text": "a"}\n{"question_id": 0, "text": "b"}', "jsonl:2: id"),
         ("answers_gpt4.jsonl", None, "answers_gpt4.jsonl not found"),
     ],
 )  # fmt: skip

@@ -168,7 +168,7 @@ def test_splits_are_scored_apart(native):
         ([question(0, label="maybe")], r"random\.json:1: the label must be yes or no, found 'maybe'"),
         ([question(0), question(0)], r"coco_pope_random\.json:2: sample id 'random/1' occurs twice"),
         ([question(0, image="../../etc/passwd")], r"coco_pope_random\.json:1: image name .* leaves the data folder"),
-        ([question(0, image="other.jpg"), question(1)], r"1 of 2 .* missing \(the first: other\.jpg, .*random\.json:1\)"),
+        ([question(0, image="other.jpg"), question(1)], r"1 of 2 .* missing \(the first: other\.jpg, .*:1\)"),
         ([], r"no samples in"),
     ],
 )

@@ -245,7 +245,7 @@ def test_a_partial_submission_says_what_is_missing(data: Path, tmp_path: Path) -
          r"data\[0\]\.paragraphs\[0\]\.qas\[0\]: field 'answers' is missing"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"paragraphs\[0\]: field 'context' is missing"),
         ({"data": []}, "no samples in"),
-        (native([QUESTIONS[0], QUESTIONS[0]]), "sample id 'q1' occurs twice"),
+        (native([QUESTIONS[0], QUESTIONS[0]]), r"qas\[1\]: sample id 'q1' occurs twice"),
     ],
 )  # fmt: skip
 def test_damaged_data_are_named(tmp_path: Path, value: Any, message: str) -> None:

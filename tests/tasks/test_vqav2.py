@@ -292,7 +292,7 @@ def test_bad_annotations_are_one_line(tmp_path, change, message):
 
 def test_missing_files_are_named(tmp_path):
     write_files(tmp_path)
-    with pytest.raises(BadInput, match=r"2 of 2 .* missing \(the first: COCO_val2014_0{11}1\.jpg, .*annotations\[0\]\)"):
+    with pytest.raises(BadInput, match=r"2 of 2 .* missing \(the first: COCO_val2014_0{11}1\.jpg, .*ations\[0\]\)"):
         samples(tmp_path)
     (tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json").unlink()
     with pytest.raises(BadInput, match=r"v2_OpenEnded_mscoco_val2014_questions\.json not found"):
