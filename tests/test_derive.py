@@ -14,7 +14,7 @@ from PIL import Image
 import mmalign_eval
 from mmalign_eval import derive
 from mmalign_eval.cli.main import main
-from mmalign_eval.cli.run import _split
+from mmalign_eval.cli.names import split_names
 from mmalign_eval.data.source import DataChoice, Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.images import digest, open_image
@@ -233,7 +233,7 @@ def test_answers_made_elsewhere_are_refused(toy: Path) -> None:
     ],
 )
 def test_commas_inside_parentheses_belong_to_the_name(texts: list[str], names: list[str]) -> None:
-    assert _split(texts) == names
+    assert split_names(texts) == names
 
 
 def test_result_files_are_named_readably_and_differ() -> None:
