@@ -71,11 +71,9 @@ class BoolQFiles(TaskData):
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """The hub's rows."""
-        numbers = {"validation": 0, "train": 0}
         for row in rows:
-            split = row["_split"]
-            yield _sample(split, numbers[split], row, row["label"], f"boolq: {split} row {numbers[split]}")
-            numbers[split] += 1
+            split, number = row["_split"], row["_row"]
+            yield _sample(split, number, row, row["label"], f"boolq: {split} row {number}")
 
 
 def _names(split: str) -> list[str]:

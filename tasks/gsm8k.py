@@ -72,11 +72,9 @@ class GsmFiles(TaskData):
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """The hub's rows."""
-        numbers = {"test": 0, "train": 0}
         for row in rows:
-            split = row["_split"]
-            yield _sample(split, numbers[split], row, f"gsm8k: {split} row {numbers[split]}")
-            numbers[split] += 1
+            split, number = row["_split"], row["_row"]
+            yield _sample(split, number, row, f"gsm8k: {split} row {number}")
 
 
 @task("gsm8k", version=1, protocols=PROTOCOLS, data=GsmFiles)

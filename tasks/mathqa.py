@@ -66,11 +66,9 @@ class MathFiles(TaskData):
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         """The hub's rows."""
-        numbers = {"test": 0, "train": 0}
         for row in rows:
-            split = row["_split"]
-            yield _sample(split, numbers[split], row, f"mathqa: {split} row {numbers[split]}")
-            numbers[split] += 1
+            split, number = row["_split"], row["_row"]
+            yield _sample(split, number, row, f"mathqa: {split} row {number}")
 
 
 @task("mathqa", version=1, protocols=PROTOCOLS, data=MathFiles)

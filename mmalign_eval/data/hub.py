@@ -23,8 +23,8 @@ class HubRows:
         ids: Repository ids, newest first; the next is tried when one is not found.
         config: Configuration names to load, one after the other (`_config` in each row says which).
         split: Name of the evaluated split.
-        more_splits: Further splits (demonstrations come from them), after it (`_split` in each row says which). A
-            downloaded folder may lack them.
+        more_splits: Further splits (demonstrations come from them), after it. A downloaded folder may lack them. Each
+            row says which it is of (`_split`) and its number there (`_row`).
         columns: Columns that the loader needs, of every configuration or by configuration; a missing one is reported
             by name.
         image: Name of the image column, or empty.
@@ -107,7 +107,7 @@ def _rows(task: str, hub: HubRows, dataset: Dataset, name: str, config: str, spl
     for index, row in enumerate(plain):
         if refs is not None:
             row[hub.image] = refs(index)
-        yield {**row, "_config": config, "_split": split}
+        yield {**row, "_config": config, "_split": split, "_row": index}
 
 
 def _image_refs(dataset: Dataset, column: str) -> Any:
