@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmalign_eval.tasks._coco_objects import (
     GET,
@@ -90,6 +90,7 @@ class ChairFiles(TaskData):
 class Chair(ImageTask):
     """Descriptions of COCO images: CHAIRs, CHAIRi, recall and length, also cut at equal length and at equal recall."""
 
+    data: ClassVar[ChairFiles]
     headline = ("CHAIRs", "CHAIRi", "recall", "len")
     sources = ("https://arxiv.org/abs/1809.02156", "https://github.com/LisaAnne/Hallucination")
     submission = (
@@ -101,7 +102,7 @@ class Chair(ImageTask):
 
     def samples(self, source: Source) -> Iterator[Sample]:
         """All images; opens the table of synonyms first."""
-        self.table, self.table_name = open_table("chair", self.data.synonyms(source))  # type: ignore[attr-defined]
+        self.table, self.table_name = open_table("chair", self.data.synonyms(source))
         yield from super().samples(source)
 
     def record(self, sample: Sample, responses: Sequence[Response]) -> Record:
@@ -131,6 +132,6 @@ class Chair(ImageTask):
         if source.kind == "hub":
             raise BadInput("chair: give --data DIR with COCO's annotation files, or a file {image_id: [objects]}")
         named = files.options.get("synonyms")
-        path = Path(named) if named else self.data.synonyms(source)  # type: ignore[attr-defined]
+        path = Path(named) if named else self.data.synonyms(source)
         self.table, self.table_name = open_table("chair", path)
         return submission_of(read_captions(files), self.data.open(source), self.table)

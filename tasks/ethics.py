@@ -97,6 +97,7 @@ def _old_part(part: str) -> OldPart:
 class Ethics(LmEvalTask):
     """Moral judgements in five subsets: accuracy of rows, exact match of groups, and their means."""
 
+    data: ClassVar[EthicsFiles]
     parts: ClassVar = {part: f"hendrycks_ethics/{subset.config}.yaml" for part, subset in SUBSETS.items()}
     headline = ("mean/acc", *(f"{part}/acc" for part in SUBSETS))
     sources = (
@@ -157,7 +158,7 @@ class Ethics(LmEvalTask):
         """Choices or log-likelihoods of one subset or of several; the others are not asked for."""
         samples = list(self.samples(source))
         there = list(dict.fromkeys(sample.part for sample in samples))
-        found = Submission([], {}, notes=["the hard test split"] if self.data.hard else [])  # type: ignore[attr-defined]
+        found = Submission([], {}, notes=["the hard test split"] if self.data.hard else [])
         for part, path in _answer_paths(files, there).items():
             own = [sample for sample in samples if part in ("", sample.part)]
             responses, unknown = choices(
@@ -174,7 +175,7 @@ class Ethics(LmEvalTask):
 
     def signature_extra(self) -> Mapping[str, Any]:
         """The harness, and the split where it is not the easy one."""
-        hard = self.data.hard  # type: ignore[attr-defined]
+        hard = self.data.hard
         return {**super().signature_extra(), **({"split": "test_hard"} if hard else {})}
 
 

@@ -116,6 +116,7 @@ class HalBenchFiles(TaskData):
 class ObjectHalBench(ImageTask):
     """300 detailed descriptions: Resp (CHAIRs_refine) and Obj (CHAIRi), always with recall and length beside them."""
 
+    data: ClassVar[HalBenchFiles]
     headline: ClassVar[tuple[str, ...]] = ("CHAIRs_refine", "CHAIRi", "recall", "len")
     sources = ("https://arxiv.org/abs/2312.00849", "https://github.com/RLHF-V/RLHF-V")
     submission = (
@@ -133,7 +134,7 @@ class ObjectHalBench(ImageTask):
 
     def samples(self, source: Source) -> Iterator[Sample]:
         """All prompts; opens the table of synonyms first, and notes where the prompts are not the benchmark's own."""
-        self.table, self.table_name = open_table("rlhfv", self.data.synonyms(source))  # type: ignore[attr-defined]
+        self.table, self.table_name = open_table("rlhfv", self.data.synonyms(source))
         if source.kind != "hub" and not _prompt_file(self.data.open(source)):
             self.edition = f"not the official 300 prompts: drawn from the data with seed {SEED}"
         yield from super().samples(source)
@@ -182,10 +183,10 @@ class ObjectHalBench(ImageTask):
         if source.kind == "hub":
             raise BadInput("object_halbench: give --data DIR with COCO's annotation files, or {image_id: [objects]}")
         named = files.options.get("synonyms")
-        path = Path(named) if named else self.data.synonyms(source)  # type: ignore[attr-defined]
+        path = Path(named) if named else self.data.synonyms(source)
         self.table, self.table_name = open_table("rlhfv", path)
         folder, captions = self.data.open(source), read_captions(files)
-        asked = self.data.prompts(folder) if _prompt_file(folder) else []  # type: ignore[attr-defined]
+        asked = self.data.prompts(folder) if _prompt_file(folder) else []
         return submission_of(captions, folder, self.table, asked)
 
 

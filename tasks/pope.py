@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmalign_eval.tasks._pope_files import SPLITS, PopeFiles, by_split, matched, read_answers, split_in
 from mmalign_eval.tasks._profiles import sight_beyond_text
@@ -45,6 +45,7 @@ PROTOCOLS = {
 class Pope(ImageTask):
     """9,000 yes/no questions on 500 COCO images; accuracy, precision, recall, F1 and yes-ratio of each split."""
 
+    data: ClassVar[PopeFiles]
     headline = (*(f"{split}/accuracy" for split in SPLITS), "mean/f1", "adversarial/yes_ratio")
     sources = ("https://arxiv.org/abs/2305.10355", "https://github.com/RUCAIBox/POPE")
     submission = (
@@ -98,7 +99,7 @@ class Pope(ImageTask):
     def _by_split(self, source: Source, paths: Mapping[str, Path]) -> dict[str, list[Sample]]:
         """The questions by split; a single question file that says none has the split of the only answer file."""
         part, path = next(iter(paths.items()))
-        data: PopeFiles = self.data  # type: ignore[assignment]
+        data = self.data
         if source.file:
             samples = list(self._noted(data.questions(data.open(source), part or split_in(path))))
         else:

@@ -143,15 +143,17 @@ def agreement(one: Sequence[Judged], other: Sequence[Judged], model: str = "") -
 
 def ranking(one: Sequence[Judged], other: Sequence[Judged]) -> Ranking:
     """The models in the order of either judge, and the pairs that change places; equal totals are no order."""
-    known = [(a.model, a.value, b.value) for a, b in zip(one, other, strict=True) if None not in (a.value, b.value)]
+    pairs = zip(one, other, strict=True)
+    known = [(a.model, a.value, b.value) for a, b in pairs if a.value is not None and b.value is not None]
     swapped = [
-        (name, rival, a - c, b - d)  # type: ignore[operator]
+        (name, rival, a - c, b - d)
         for (name, a, b), (rival, c, d) in combinations(known, 2)
-        if (a - c) * (b - d) < 0 or ((a == c) != (b == d))  # type: ignore[operator]
+        if (a - c) * (b - d) < 0 or ((a == c) != (b == d))
     ]
     sign = 1 if one[0].lower else -1
-    orders = [tuple(row[0] for row in sorted(known, key=lambda row: sign * row[side])) for side in (1, 2)]  # type: ignore[operator]
-    return Ranking(one[0].task, (orders[0], orders[1]), tuple(swapped))
+    first = tuple(name for name, *_ in sorted(known, key=lambda row: sign * row[1]))
+    second = tuple(name for name, *_ in sorted(known, key=lambda row: sign * row[2]))
+    return Ranking(one[0].task, (first, second), tuple(swapped))
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
