@@ -61,7 +61,7 @@ Behaviour = Callable[[Seen], Reply]
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up is no fault of the server's; its traceback would land in the output under test."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
@@ -100,7 +100,12 @@ class FaultServer:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                sent = self.rfile.read(length)
+                if len(sent) < length:  # the client was stopped while it wrote
+                    self.close_connection = True
+                    return
+                body = json.loads(sent)
                 seen = Seen(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
                 with server._lock:
                     server.seen.append(seen)
