@@ -22,9 +22,10 @@ from .judges.base import Judge, OfflineJudge
 from .plan import base_name, rows_hash
 from .provenance import provenance
 from .registry import source_file
-from .results import Result, digest_json, metrics_json, result_stem, signature
+from .results import Result, digest_json, result_stem, signature
 from .roles import AnswerFiles, Submission
-from .scoring import Row, aggregate, described, judged, row
+from .scoring import Row, described, judged, row, summarize
+from .stats import Sums
 from .task import LmEvalTask, Sample, Task
 
 SHOWN = 5  # ids named in a message
@@ -58,6 +59,7 @@ class Scored:
 
     Attributes:
         result: As a result file has it; `metrics` holds every metric by name.
+        sums: What the metrics are made of.
         rows: One a sample that was answered, as the samples file has it.
         missing: Ids of samples without an answer; the metrics do not count them.
         stem: Name of its result file without suffix.
@@ -65,6 +67,7 @@ class Scored:
     """
 
     result: Result
+    sums: Sums
     rows: list[Row]
     missing: list[str]
     stem: str
@@ -153,10 +156,10 @@ def score_submission(
     described_judge = judge_rows(task, rows, judge or OfflineJudge(), submission)
     identity = {"kind": "answers", "sha256": files_hash(list(files.paths.values()))}
     model = {"name": name or _stem(files), "identity": identity, "fingerprint": digest_json(identity)}
-    result = scored_result(task, rows, described_judge, model=model, source=source, samples=kept, started=started)
+    result, sums = scored_result(task, rows, described_judge, model=model, source=source, samples=kept, started=started)
     result["counts"]["n_missing"] = len(missing)
     result["signature"] = signature(result)
-    return Scored(result, rows, missing, stem_of(task), list(submission.notes))
+    return Scored(result, sums, rows, missing, stem_of(task), list(submission.notes))
 
 
 def judge_rows(task: Task, rows: Sequence[Row], judge: Judge, submission: Submission | None = None) -> dict[str, Any]:
@@ -182,11 +185,11 @@ def scored_result(
     source: Source,
     samples: Sequence[Sample],
     started: float,
-) -> Result:
-    """A result as files have it, of rows with their verdicts; no prompt was sent and nothing decoded."""
+) -> tuple[Result, Sums]:
+    """A result as files have it, with its sums, of rows with their verdicts; no prompt was sent, nothing decoded."""
     begin = time.perf_counter()
-    found = aggregate(task, [one["record"] for one in rows if one["record"] is not None])
-    return {
+    found = summarize(task, [one["record"] for one in rows if one["record"] is not None])
+    result = {
         **described(task, rows, judge=judge),
         "model": model,
         "data": {"source": str(source), "hash": rows_hash(samples), "limit": None, "rows": rows_hash(samples)},
@@ -194,12 +197,13 @@ def scored_result(
         "params": {},
         "prompt": "",
         "prompt_hash": digest_json([]),
-        "metrics": metrics_json(found),
+        "metrics": found.as_json(),
         "provenance": {
             **provenance(0, started, RunStats(), time.perf_counter() - begin, model["identity"]),
             "earlier_runs": [],
         },
     }
+    return result, found.sums
 
 
 def stem_of(task: Task) -> str:

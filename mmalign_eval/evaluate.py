@@ -22,8 +22,8 @@ from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, pl
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
 from .requests import Choose
-from .results import Result, digest_json, metrics_json, read_result, result_stem, signature, write_result
-from .scoring import aggregate, described, judged, score
+from .results import Result, digest_json, read_result, result_stem, signature, write_result
+from .scoring import described, judged, score, summarize
 from .store import Store
 
 
@@ -227,19 +227,19 @@ class _Run:
         begin = time.perf_counter()
         rows = score(plan, responses)
         judged(plan.task, rows, judge)
-        found = aggregate(plan.task, [row["record"] for row in rows if row["record"] is not None])
+        found = summarize(plan.task, [row["record"] for row in rows if row["record"] is not None])
         result = {
             **described(plan.task, rows, judge=judge.describe() if plan.task.judge else None),
             **_asked(self.config, adapter, plan),
             **_contamination(adapter, plan),
-            "metrics": metrics_json(found),
+            "metrics": found.as_json(),
             "provenance": provenance(self.config.seed, started, stats, time.perf_counter() - begin, adapter.describe()),
         }
         result["signature"] = signature(result)
         judged_by = plan.task.judged_by if plan.task.judge and plan.task.judged_by != plan.task.judge.stand_in else ""
         stem = result_stem(plan.task.name, plan.task.protocol_name, plan.task.default_protocol, judged_by)
         result["provenance"]["earlier_runs"] = earlier_runs(folder / f"{stem}.json", result)
-        path = write_result(folder, stem, result, rows)
+        path = write_result(folder, stem, result, rows, found.sums)
         return read_result(path), path
 
 
@@ -280,7 +280,7 @@ def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
     """The part of a result file that tells of model, data and prompts."""
     params = next((r.params for r in plan.flat if not isinstance(r, Choose)), None)
     return {
-        "model": {"name": adapter.name, "fingerprint": adapter.fingerprint(), "identity": adapter.identity()},
+        "model": _model(adapter),
         "data": {
             "source": str(plan.source),
             "hash": plan.data_hash(),
@@ -292,6 +292,13 @@ def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
         "prompt": adapter.render(plan.flat[0]),
         "prompt_hash": digest_json([request.canonical for request in plan.flat]),
     }
+
+
+def _model(adapter: ModelAdapter) -> Result:
+    """Who it is, and how it was made where that is on record: tables find its base by it."""
+    who = {"name": adapter.name, "fingerprint": adapter.fingerprint(), "identity": adapter.identity()}
+    tuned = adapter.tuned()
+    return {**who, "tuned": tuned} if tuned else who
 
 
 def _contamination(adapter: ModelAdapter, plan: TaskPlan) -> Result:

@@ -50,7 +50,7 @@ class Training:
     images: list[TrainingImage] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """For `mmeval_tuning.json` beside a tuned checkpoint (`models/tuned.py`): ids and hashes."""
+        """For `mmeval.json` beside a tuned checkpoint (`models/tuned.py`): ids and hashes."""
         return {
             "coco_ids": sorted({int(image.coco) for image in self.images if image.coco}),
             "images": sorted({image.sha256 for image in self.images if image.sha256}),

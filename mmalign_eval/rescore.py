@@ -28,10 +28,9 @@ from .plan import asked, limited, open_task, rows_hash
 from .registry import source_file
 from .requests import Response
 from .results import Result, find_results, read_result, read_samples, signature
+from .runs import RESCORED
 from .scoring import Row, row
 from .task import LmEvalTask, Sample, Task
-
-RESCORED = "rescored"  # folder of the new results, below the run's
 
 
 def find_runs(folder: Path, tasks: Sequence[str] = ()) -> list[Path]:
@@ -100,7 +99,7 @@ def rescore(
     if task.protocol_name != old["task"]["protocol"]:
         notes.append(_asked_otherwise(task, old, kept, stored))
     found = judge_rows(task, rows, judge or OfflineJudge())
-    result = scored_result(task, rows, found, model=old["model"], source=source, samples=kept, started=started)
+    result, sums = scored_result(task, rows, found, model=old["model"], source=source, samples=kept, started=started)
     result["data"] = {**old["data"], "source": str(source)}
     for key in ("seed", "params", "prompt", "prompt_hash", "contamination"):
         if key in old:
@@ -109,7 +108,7 @@ def rescore(
     result["counts"]["n_missing"] = len(missing)
     result["rescored"] = {"signature": old.get("signature", ""), "protocol": old["task"]["protocol"]}
     result["signature"] = signature(result)
-    return Scored(result, rows, missing, stem_of(task), notes)
+    return Scored(result, sums, rows, missing, stem_of(task), notes)
 
 
 def _source(task: Task, data: str, old: Result) -> Source:
@@ -147,7 +146,7 @@ def _same_data(task: Task, old: Result, samples: Sequence[Sample], stored: dict[
 def _rescored(task: Task, sample: Sample, stored: Row) -> Row:
     """The row of a sample with the answers of an earlier one; what failed then is still failed."""
     made = row(task, sample, _responses(stored))
-    return {**made, "prompts": stored["prompts"], "answers": stored["answers"]}
+    return {**made, **{key: stored[key] for key in ("images", "prompts", "answers", "reference")}}
 
 
 def _responses(stored: Row) -> list[Response]:

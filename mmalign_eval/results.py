@@ -1,8 +1,9 @@
-"""The result files: one JSON with the numbers and one JSON-lines file with the samples, for each model and task.
+"""The result files: the numbers, what they were made of, and the samples, for each model and task.
 
-`<out>/<model>/<task>.json` and `<out>/<model>/<task>.samples.jsonl` (`<task>@<protocol>` for protocols other than the
-default). Everything that tables, comparisons and reports need is inside them; `provenance` holds what may differ
-between two equal runs (time, machine, versions).
+`<out>/<model>/<task>.json` (`<task>@<protocol>` for protocols other than the default) with metrics and their formulas;
+`<task>.sums.npz` beside it with the sums that the formulas are of; `<task>.samples.jsonl` with every sample. Tables,
+comparisons and reports read nothing else; `provenance` holds what may differ between two equal runs (time, machine,
+versions).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import BadInput, Damaged, MmevalError
-from .stats import Estimate
+from .stats import Estimate, Sums
+from .sums_file import sums_from, sums_to
 
-SCHEMA = 1
-PARTS = ("task", "model", "data", "counts", "metrics", "samples")  # without them it is no result file
+SCHEMA = 2
+PARTS = ("task", "model", "data", "counts", "metrics", "samples", "sums")  # without them it is no result file
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
@@ -41,9 +43,24 @@ def result_stem(task: str, protocol: str, default_protocol: str, judge: str = ""
     return "".join(c if c.isalnum() or c in "._-@+" else "-" for c in stem)
 
 
-def metrics_json(found: Sequence[Estimate]) -> dict[str, dict[str, Any]]:
-    """Estimates by metric name."""
-    return {e.name: {k: v for k, v in asdict(e).items() if k != "name"} for e in found}
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What scored records add up to: the metrics, and the sums that they were made of."""
+
+    estimates: list[Estimate]
+    sums: Sums
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """The metrics by name, as result files have them; `group` and `formula` say what of the sums they are."""
+        return {
+            e.name: {
+                **{k: v for k, v in asdict(e).items() if k != "name"},
+                "group": (made := self.sums.metrics[e.name]).group,
+                "formula": str(made.formula) if made.formula is not None else None,
+                "proportion": made.proportion,
+            }
+            for e in self.estimates
+        }
 
 
 def signature(result: Result) -> str:
@@ -64,8 +81,8 @@ def signature(result: Result) -> str:
     return "|".join(f"{key}:{value}" for key, value in parts.items())
 
 
-def write_result(folder: Path, stem: str, result: Result, samples: Iterable[dict[str, Any]]) -> Path:
-    """Writes both files, samples first; each appears whole or not at all.
+def write_result(folder: Path, stem: str, result: Result, samples: Iterable[dict[str, Any]], sums: Sums) -> Path:
+    """Writes the three files, the result last; each appears whole or not at all.
 
     Raises:
         MmevalError: The disk is full or the folder cannot be written.
@@ -76,8 +93,14 @@ def write_result(folder: Path, stem: str, result: Result, samples: Iterable[dict
         for stale in folder.glob(f".{stem}.*"):  # left by a run that was killed while writing
             stale.unlink()
         digest = _write(folder / f"{stem}.samples.jsonl", _lines(samples))
-        result = {**result, "samples": {"file": f"{stem}.samples.jsonl", "sha256": digest}}
-        _write(path, [json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False), "\n"])
+        made = _write(folder / f"{stem}.sums.npz", [sums_to(sums)])
+        result = {
+            **result,
+            "samples": {"file": f"{stem}.samples.jsonl", "sha256": digest},
+            "sums": {"file": f"{stem}.sums.npz", "sha256": made},
+        }
+        text = json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False)
+        _write(path, [text.encode("utf-8", "surrogatepass"), b"\n"])
     except OSError as error:
         raise MmevalError(
             f"cannot write {path}: {error.strerror or error}; answers are kept in the store, run the same command again"
@@ -102,7 +125,9 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
         raise BadInput(f"{file}: not a result file of mmeval")
     if result.get("schema") != SCHEMA:
-        raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}")
+        older = isinstance(result.get("schema"), int) and result["schema"] < SCHEMA
+        cure = "run the same command again, its answers are kept in the store" if older else "use a newer mmeval"
+        raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}: {cure}")
     missing = [part for part in PARTS if not isinstance(result.get(part), dict)]
     if missing:
         raise Damaged(f"{file}: damaged result file (no {missing[0]!r}); run the same command again to rewrite it")
@@ -115,15 +140,28 @@ def read_samples(path: str | os.PathLike[str], result: Result) -> Iterator[dict[
     Raises:
         Damaged: Missing, or not the file that the result was written with.
     """
-    file = Path(path).parent / result["samples"]["file"]
+    for line in _beside(Path(path), result["samples"]).decode("utf-8").split("\n"):
+        if line:
+            yield json.loads(line)
+
+
+def read_sums(path: str | os.PathLike[str], result: Result) -> Sums:
+    """The sums beside a result file, checked against its hash.
+
+    Raises:
+        Damaged: Missing, not the file that the result was written with, or a formula that is none.
+    """
+    return sums_from(_beside(Path(path), result["sums"]), result["metrics"], str(path))
+
+
+def _beside(path: Path, part: dict[str, str]) -> bytes:
+    file = path.parent / part["file"]
     if not file.is_file():
         raise Damaged(f"{file}: missing; run the same mmeval command again to rewrite it")
     data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != result["samples"]["sha256"]:
-        raise Damaged(f"{file}: changed or truncated since {Path(path).name} was written")
-    for line in data.decode("utf-8").split("\n"):
-        if line:
-            yield json.loads(line)
+    if hashlib.sha256(data).hexdigest() != part["sha256"]:
+        raise Damaged(f"{file}: changed or truncated since {path.name} was written")
+    return data
 
 
 def find_results(root: str | os.PathLike[str]) -> list[Path]:
@@ -149,13 +187,13 @@ def _short(value: Any) -> str:
     return digest_json(value)[:8]
 
 
-def _lines(samples: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _lines(samples: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     for sample in samples:
         try:
-            yield _STRICT.encode(sample)
+            text = _STRICT.encode(sample)
         except ValueError:
-            yield _STRICT.encode(_finite(sample))
-        yield "\n"
+            text = _STRICT.encode(_finite(sample))
+        yield text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _finite(value: Any) -> Any:
@@ -169,16 +207,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _write(path: Path, chunks: Iterable[str]) -> str:
+def _write(path: Path, chunks: Iterable[bytes]) -> str:
     """Writes aside, then renames; returns the SHA-256 of the content."""
     digest = hashlib.sha256()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             for chunk in chunks:
-                data = chunk.encode("utf-8", "surrogatepass")
-                digest.update(data)
-                file.write(data)
+                digest.update(chunk)
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .errors import MmevalError, PluginError, located
 from .registry import source_file
-from .requests import Choose, Request, Response
-from .results import SCHEMA, Result
-from .stats import Estimate, estimates
+from .requests import Choose, ImageRef, Request, Response
+from .results import SCHEMA, Result, Summary
+from .stats import Estimate, estimates_of, sums_of
 from .task import Record, Sample, Task
 
 if TYPE_CHECKING:
@@ -48,10 +50,36 @@ def row(task: Task, sample: Sample, answers: Sequence[Response], requests: Seque
         "cluster": sample.cluster or sample.id,
         "status": failed.status if failed else "truncated" if truncated else "ok",
         "error": failed.error if failed else "",
+        "images": [_image(ref) for ref in sample.images],
         "prompts": [request.prompt.text for request in requests],
         "answers": [_answer(q, a) for q, a in zip(asked, answers, strict=True)],
+        "reference": _reference(task, sample, requests),
         "record": None if failed else _record(task, sample, answers),
     }
+
+
+def _image(ref: ImageRef) -> dict[str, Any]:
+    """Where a sample's image is, with what was done to it: for those who look at the samples later."""
+    return {**asdict(ref), "path": os.path.abspath(ref.path)}
+
+
+def _reference(task: Task, sample: Sample, requests: Sequence[Request]) -> str:
+    """What a model that answers right says; of options the text, where the request is at hand."""
+    try:
+        right = task.right_answer(sample)
+    except MmevalError:
+        raise
+    except Exception as error:
+        cause = located(error, source_file(type(task)))
+        raise PluginError(f"task {task.name} has no right answer to sample {sample.id}: {cause}") from error
+    said = []
+    for number, response in enumerate(right):
+        request = requests[number] if number < len(requests) else None
+        if isinstance(request, Choose) and response.logprobs:
+            said.append(request.options[max(range(len(response.logprobs)), key=response.logprobs.__getitem__)].strip())
+        else:
+            said.append(response.text.strip())
+    return "\n".join(dict.fromkeys(said))
 
 
 def _record(task: Task, sample: Sample, answers: Sequence[Response]) -> Record:
@@ -85,7 +113,12 @@ def judged(task: Task, rows: Sequence[Row], judge: Judge) -> None:
 
 
 def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
-    """Metrics of scored records; corpus-level fields are added to the records.
+    """Metrics of scored records, as `summarize` gives them."""
+    return summarize(task, records).estimates
+
+
+def summarize(task: Task, records: Sequence[Record]) -> Summary:
+    """Metrics of scored records and what they are made of; corpus-level fields are added to the records.
 
     Raises:
         PluginError: The task's code fails (with its cause and line).
@@ -93,7 +126,9 @@ def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
     try:
         if records:
             task.finish(records)
-        return estimates(task.metrics(), records)
+        metrics = task.metrics()
+        sums = sums_of(metrics, records)
+        return Summary(estimates_of(metrics, records, sums), sums)
     except MmevalError:
         raise
     except Exception as error:

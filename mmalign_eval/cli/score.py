@@ -154,7 +154,7 @@ def write_scored(found: Scored, out: Path, *, flat: bool = False) -> Path:
     from ..results import write_result
 
     name = "".join(c if c.isalnum() or c in "._-+" else "-" for c in found.result["model"]["name"]) or "answers"
-    return write_result(out if flat else out / name, found.stem, found.result, found.rows)
+    return write_result(out if flat else out / name, found.stem, found.result, found.rows, found.sums)
 
 
 def _report(found: Sequence[Scored], paths: Sequence[Path], json_to: str) -> None:

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from ..overlap import sentence
 from ..results import Result
+from ..tables import FEW_CLUSTERS, shown_value
 
 if TYPE_CHECKING:
     from ..answers import Scored
 
 Shown = tuple[str, dict[str, Any]]
-FEW_CLUSTERS = 50  # below it a cluster-robust interval is too narrow more often than it says; marked
 
 TABLE_WIDTH = 1000  # columns; more than any table has
 
@@ -91,15 +91,6 @@ def shown_metrics(result: Result) -> list[Shown]:
     """Headline metrics of a result (all, if its task names none)."""
     names = result["task"]["headline"] or list(result["metrics"])
     return [(name, result["metrics"][name]) for name in names if name in result["metrics"]]
-
-
-def shown_value(value: float | None, unit: str) -> str:
-    """Fractions as percent, other units as they are; `-` where a metric is undefined."""
-    if value is None:
-        return "-"
-    if unit == "fraction":
-        return f"{100 * value:.1f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def _cells(result: Result, name: str, metric: dict[str, Any]) -> list[str]:

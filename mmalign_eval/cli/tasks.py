@@ -169,7 +169,7 @@ def check(
 
 
 def _print_report(report: Report) -> None:
-    from .table import shown_value
+    from ..tables import shown_value
 
     verdict = "passed" if report.passed else "found wanting"
     print(f"\n{report.task}  {report.protocol}  {report.n} samples  {report.data or 'no data'}  {verdict}")

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .formula import Formula
+
 Record = dict[str, Any]
 Better = Literal["higher", "lower", "neither"]
 Stat = Callable[[Sequence[Record]], Sequence[float]]
@@ -26,7 +28,8 @@ class Metric:
         name: Name in tables and files, `part/metric` where the benchmark has parts.
         stat: Records of one cluster to a vector of k sums; called once a cluster and shared between metrics that
             name the same function object.
-        value: Sums `[..., k]` to the value `[...]`; nan where it is undefined (nothing to divide by).
+        value: Sums `[..., k]` to the value `[...]`; nan where it is undefined (nothing to divide by). A `Formula`
+            goes into the result file and lets tables compare the metric; of any other function only values are kept.
         unit: `fraction` (0-1), `percent`, `points`, or a word of the benchmark.
         better: Which direction is better.
         proportion: The value is sums[0] / sums[1] of 0/1 outcomes: Wilson's interval applies.
@@ -49,10 +52,8 @@ class Metric:
     corpus: Callable[[Sequence[Record]], float] | None = None
 
 
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """sums[0] / sums[1]; nan where the denominator is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sums[..., 1] != 0, sums[..., 0] / np.where(sums[..., 1] == 0, 1, sums[..., 1]), np.nan)
+ratio = Formula("s[0] / s[1]")  # nan where the denominator is 0
+percent = Formula("100 * s[0] / s[1]")
 
 
 def mean_of(field: str) -> Stat:

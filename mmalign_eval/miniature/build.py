@@ -16,7 +16,7 @@ import torch
 from transformers import CLIPVisionModel, LlamaForCausalLM
 
 from mmalign_eval.miniature.corpus import text_tokenizer
-from mmalign_eval.miniature.export import export_language, export_llava
+from mmalign_eval.miniature.export import export_language, export_llava, leave_record
 from mmalign_eval.miniature.files_image import write_image_files
 from mmalign_eval.miniature.files_text import write_text_files
 from mmalign_eval.miniature.language import text_config, train_language, weighted_loss, window_arrays
@@ -92,6 +92,7 @@ def build_llava(recipe: Recipe, work: Path, checkpoints: Path) -> None:
         for stage in recipe.stage2:
             train_stage2(model, tokenizer, features, text_loss, stage, work, recipe.stage2_batch)
         export_llava(model, work / "tokenizer", checkpoints / "llava")
+        leave_record(checkpoints / "llava", checkpoints / "lm")
 
     timed(work, "stage2", stage2)
 

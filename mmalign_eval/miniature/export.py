@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 from transformers import LlamaForCausalLM, LlavaForConditionalGeneration, PreTrainedModel
 
 from mmalign_eval.miniature.tokenizer import BOS_ID, EOS_ID, PAD_ID, load_tokenizer, make_processor
 from mmalign_eval.miniature.world import IMAGE_SIZE, PATCH_SIZE
+from mmalign_eval.models.checkpoint import open_checkpoint
+from mmalign_eval.models.tuned import TUNING_FILE
 
 
 def _save_half(model: PreTrainedModel, path: Path) -> None:
@@ -28,3 +31,10 @@ def export_llava(model: LlavaForConditionalGeneration, tokenizer: Path, path: Pa
     """The LLaVA with its processor and chat template."""
     _save_half(model, path)
     make_processor(load_tokenizer(tokenizer), IMAGE_SIZE, PATCH_SIZE).save_pretrained(path)
+
+
+def leave_record(tuned: Path, base: Path) -> None:
+    """Says beside the LLaVA which language model it was made of, as a tuned checkpoint's `mmeval.json` does."""
+    weights = open_checkpoint(str(base)).fingerprints()["weights"]
+    record = {"tuned": {"method": "mm-ft", "base": {"name": "mini-lm", "weights": weights, "peft": ""}}}
+    (tuned / TUNING_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

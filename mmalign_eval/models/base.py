@@ -69,6 +69,10 @@ class ModelAdapter(ABC):
         """What our tuning trained it on (`coco_ids`, `images`); None where nothing is recorded."""
         return None
 
+    def tuned(self) -> dict[str, Any] | None:
+        """How our tuning made it, and of which base (`models/tuned.py`); None where nothing is recorded."""
+        return None
+
     def load(self) -> None:  # noqa: B027 - an API has no weights
         """Brings the weights into memory; called at most once, only if something is left to ask."""
 

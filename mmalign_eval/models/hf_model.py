@@ -18,7 +18,7 @@ from ..requests import Choose, Generate, Request, Response, failure
 from . import hf_loading
 from .encoding import Scored
 from .hf_base import HfBase
-from .tuned import read_training
+from .tuned import read_training, read_tuned
 
 if TYPE_CHECKING:
     from .generation import Generated
@@ -53,6 +53,10 @@ class HfModel(HfBase):
     def training_record(self) -> dict[str, Any] | None:
         """What stands beside the checkpoint and beside its PEFT adapter, together."""
         return read_training(self.checkpoint.folder, self.options.adapter)
+
+    def tuned(self) -> dict[str, Any] | None:
+        """What the last of the two says."""
+        return read_tuned(self.checkpoint.folder, self.options.adapter)
 
     def load(self) -> None:
         """Brings the weights; sees whether options may share a row.

@@ -16,7 +16,7 @@ from mmalign_eval.errors import BadInput, Damaged
 from mmalign_eval.models import hf_options
 from mmalign_eval.plan import limited
 from mmalign_eval.requests import Request, Response
-from mmalign_eval.results import read_result
+from mmalign_eval.results import SCHEMA, read_result
 from mmalign_eval.store import Store
 
 from ..toy import CountingModel, isolate_registry, make_toy, text_requests
@@ -70,7 +70,7 @@ def test_a_folder_as_store_is_refused_with_what_to_give(tmp_path: Path) -> None:
 
 def test_a_result_file_without_its_parts_is_damaged(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    file.write_text(json.dumps({"kind": "mmeval-result", "schema": 1}))
+    file.write_text(json.dumps({"kind": "mmeval-result", "schema": SCHEMA}))
     with pytest.raises(Damaged, match="no 'task'"):
         read_result(file)
 

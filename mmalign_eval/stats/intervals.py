@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .metrics.base import Metric
+from ..metrics.base import Metric
+from .sums import Sums, sums_of
 
 RESAMPLES = 2000
 SEED = 20_000
@@ -48,21 +49,20 @@ class Estimate:
 
 
 def estimates(metrics: Sequence[Metric], records: Sequence[dict[str, Any]]) -> list[Estimate]:
-    """Value and interval of every metric; sums are computed once per (statistics function, subset)."""
-    subsets: dict[Any, tuple[int, list[list[dict[str, Any]]]]] = {}
-    sums: dict[tuple[Any, Any], np.ndarray] = {}
+    """Value and interval of every metric."""
+    return estimates_of(metrics, records, sums_of(metrics, records))
+
+
+def estimates_of(metrics: Sequence[Metric], records: Sequence[dict[str, Any]], sums: Sums) -> list[Estimate]:
+    """The same where the sums are known already."""
     out = []
     for metric in metrics:
-        if metric.keep not in subsets:
-            subsets[metric.keep] = _clustered(records, metric)
-        n, clusters = subsets[metric.keep]
         if metric.corpus is not None:
+            n, clusters = _clustered(records, metric)
             out.append(_corpus_estimate(metric, clusters, n))
             continue
-        key = (metric.keep, metric.stat)
-        if key not in sums:
-            sums[key] = np.array([metric.stat(c) for c in clusters], dtype=np.float64)
-        out.append(estimate(metric, sums[key], n))
+        group = sums.metrics[metric.name].group
+        out.append(estimate(metric, sums.by_cluster(group)[1], sums.groups[group].n))
     return out
 
 
