@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("evaluate", "answers", "rescore", "overlap", "compare", "leaderboard", "report", "tuning", "miniature"),
         *("check", "conducts"),
     ),
-    ("lmeval", "engine", "plan", "provenance", "results", "sums_file", "runs", "tables", "scoring", "judges"),
+    ("lmeval", "engine", "plan", "provenance", "results", "sums_file", "runs", "scores", "tables", "scoring", "judges"),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     ("registry", "requests", "roles", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
 )

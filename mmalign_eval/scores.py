@@ -1,0 +1,59 @@
+"""What each sample is worth on its own: the values that flips, a report and data frames show beside an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .results import Result
+from .stats import Sums
+
+
+@dataclass(frozen=True)
+class Score:
+    """One sample's own value of a metric.
+
+    Attributes:
+        metric: Its name.
+        value: In the metric's unit.
+    """
+
+    metric: str
+    value: float
+
+
+def unit_values(sums: Sums, metric: str) -> dict[str, float] | None:
+    """A metric's value on each of its samples alone, by sample id.
+
+    None where a sample on its own has no value: the metric needs whole clusters, has no formula, or is undefined for
+    some of its samples (a ratio whose denominator a sample may lack; F1).
+    """
+    made = sums.metrics[metric]
+    group = sums.groups[made.group]
+    if made.formula is None or group.level != "sample" or len(group.rows) == 0:
+        return None
+    values = made.formula(group.sums)
+    if not np.isfinite(values).all():
+        return None
+    return {sums.samples[row]: float(value) for row, value in zip(group.rows, values, strict=True)}
+
+
+def sample_scores(result: Result, sums: Sums) -> dict[str, Score]:
+    """Each sample's value of the first metric that has one for it, by sample id.
+
+    The headline's metrics come first, then the others in the file's order; those with no better direction count for
+    nothing. Several metrics serve one result where each is of a part of its samples (splits, subtasks). Samples that
+    failed, or that no metric has a value for, are not in it.
+    """
+    metrics = result["metrics"]
+    headline = [name for name in result["task"]["headline"] if name in metrics]
+    found: dict[str, Score] = {}
+    for name in dict.fromkeys([*headline, *metrics]):
+        if metrics[name]["better"] == "neither":
+            continue
+        for sample, value in (unit_values(sums, name) or {}).items():
+            found.setdefault(sample, Score(name, value))
+        if len(found) == len(sums.samples):
+            break
+    return found
