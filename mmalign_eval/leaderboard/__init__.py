@@ -1,0 +1,1 @@
+"""Leaderboards: pages of published and measured rows, made from files alone."""

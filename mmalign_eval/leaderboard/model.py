@@ -1,0 +1,217 @@
+"""What a leaderboard page is made of: plain data that every writer (markdown, CSV, LaTeX, JSON, model cards) takes.
+
+Numbers stand here as tables show them: scaled to their column's unit, not yet rounded. What could not be compared is
+None, never a made-up zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Origin = Literal["published", "measured"]
+PUBLISHED: Origin = "published"
+MEASURED: Origin = "measured"
+MINUS = "-"  # what papers print, and what sorts and greps as expected
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: Name in the published YAML; unique in its table.
+        title: Heading.
+        task: Task whose results fill it; empty for a column that only published rows have.
+        metric: Metric of that task.
+        unit: `percent` or `points`: what the cells are in.
+        better: `higher`, `lower` or `neither`.
+        suffix: Printed after every value and difference (`%`, or nothing).
+        decimals: Printed digits after the point.
+    """
+
+    key: str
+    title: str
+    task: str = ""
+    metric: str = ""
+    unit: str = "percent"
+    better: str = "higher"
+    suffix: str = ""
+    decimals: int = 1
+
+    def shown(self, value: float | None) -> str:
+        """A value as printed: `46.0%`; `-` where there is none."""
+        if value is None:
+            return MINUS
+        text = f"{value:.{self.decimals}f}"
+        return (text.lstrip(MINUS) if float(text) == 0 else text) + self.suffix
+
+    def shown_delta(self, delta: float) -> str:
+        """A difference as printed: `+7.1%`; zero is `+0.0%`, as the papers have it."""
+        text = f"{delta:+.{self.decimals}f}"
+        return ("+" + text[1:] if float(text) == 0 else text) + self.suffix
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number.
+
+    Attributes:
+        value: In the column's unit; None where there is none.
+        origin: Printed in a paper, or measured with mmeval.
+        delta: Difference to the same column of the row's base; None without a base.
+        significant: A paired test tells it from the base's (Holm over the row's columns, 5 %).
+        notes: Keys of the page's footnotes.
+        signature: Of a measured cell, in full; empty for a published one.
+        low: Lower end of the value's 95 % interval; None where there is none (published cells have none).
+        high: Upper end.
+        p: Holm-adjusted p-value of the difference; None without a test.
+        n: Samples counted; None where it is published.
+    """
+
+    value: float | None
+    origin: Origin
+    delta: float | None = None
+    significant: bool = False
+    notes: tuple[str, ...] = ()
+    signature: str = ""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model.
+
+    Attributes:
+        model: Name; of a tuned model in the papers' way the name of what was tuned.
+        tuning: How it was tuned (`MM-ft`); empty for a base.
+        base: Name of the row its differences are to; empty without one.
+        origin: As that of its cells.
+        cells: By column key; a column without one is empty.
+        notes: Keys of footnotes that hold for the whole row.
+    """
+
+    model: str
+    tuning: str
+    base: str
+    origin: Origin
+    cells: dict[str, Cell]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells the row from others: `LLaMA2 + MM-lora`, or the model's name."""
+        return f"{self.model} + {self.tuning}" if self.tuning else self.model
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A footnote.
+
+    Attributes:
+        key: What cells refer to; unique on the page.
+        text: One line of plain text.
+    """
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the published rows, then the measured ones.
+
+    Attributes:
+        key: Unique on the page.
+        title: Heading.
+        caption: Where it is printed: paper, table, page.
+        columns: In order.
+        rows: In order; published rows before measured ones.
+        grouped: Whether tuned rows stand below their base under the name of the tuning, as one paper prints them.
+    """
+
+    key: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    grouped: bool = False
+
+    def of(self, origin: Origin) -> list[Row]:
+        """The rows of one origin."""
+        return [row for row in self.rows if row.origin == origin]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A derived figure of a paper, computed anew from its tables.
+
+    Attributes:
+        name: What it says, in a few words.
+        where: Where it is printed.
+        formula: How it is computed, in writing.
+        inputs: The numbers that went in, as printed.
+        printed: As printed, with its unit.
+        recomputed: From the table, written alike.
+        agrees: Whether the two agree to the printed digits.
+        note: What to know, if they do not.
+    """
+
+    name: str
+    where: str
+    formula: str
+    inputs: str
+    printed: str
+    recomputed: str
+    agrees: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure beside a page.
+
+    Attributes:
+        file: Name of its SVG file.
+        alt: What it shows, for those who do not see it.
+        svg: The file's content.
+    """
+
+    file: str
+    alt: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page.
+
+    Attributes:
+        name: Of its file, without suffix.
+        title: Heading.
+        intro: One paragraph of plain text.
+        tables: In order.
+        footnotes: Those that its cells and rows refer to, in the order of their first use.
+        figure: If it has one.
+        claims: Derived figures computed anew.
+    """
+
+    name: str
+    title: str
+    intro: str
+    tables: tuple[Table, ...] = ()
+    footnotes: tuple[Footnote, ...] = ()
+    figure: Figure | None = None
+    claims: tuple[Claim, ...] = ()
+
+    def cells(self) -> Iterator[tuple[Table, Row, Column, Cell]]:
+        """Every cell that is there, with its place; tables, rows and columns in order."""
+        for table in self.tables:
+            for row in table.rows:
+                for column in table.columns:
+                    if column.key in row.cells:
+                        yield table, row, column, row.cells[column.key]
