@@ -92,15 +92,15 @@ def write_result(folder: Path, stem: str, result: Result, samples: Iterable[dict
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(f".{stem}.*"):  # left by a run that was killed while writing
             stale.unlink()
-        digest = _write(folder / f"{stem}.samples.jsonl", _lines(samples))
-        made = _write(folder / f"{stem}.sums.npz", [sums_to(sums)])
+        digest = write_whole(folder / f"{stem}.samples.jsonl", _lines(samples))
+        made = write_whole(folder / f"{stem}.sums.npz", [sums_to(sums)])
         result = {
             **result,
             "samples": {"file": f"{stem}.samples.jsonl", "sha256": digest},
             "sums": {"file": f"{stem}.sums.npz", "sha256": made},
         }
         text = json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False)
-        _write(path, [text.encode("utf-8", "surrogatepass"), b"\n"])
+        write_whole(path, [text.encode("utf-8", "surrogatepass"), b"\n"])
     except OSError as error:
         raise MmevalError(
             f"cannot write {path}: {error.strerror or error}; answers are kept in the store, run the same command again"
@@ -207,8 +207,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _write(path: Path, chunks: Iterable[bytes]) -> str:
-    """Writes aside, then renames; returns the SHA-256 of the content."""
+def write_whole(path: Path, chunks: Iterable[bytes]) -> str:
+    """Writes aside, then renames, so that the file appears whole or not at all; returns the SHA-256 of its content."""
     digest = hashlib.sha256()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

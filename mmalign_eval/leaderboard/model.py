@@ -64,6 +64,8 @@ class Cell:
         significant: A paired test tells it from the base's (Holm over the row's columns, 5 %).
         notes: Keys of the page's footnotes.
         signature: Of a measured cell, in full; empty for a published one.
+        result: Of a measured cell its result file below `results/`, without suffix (`mini/boolq`): the details page
+            has a section for each (`details.anchor`).
         low: Lower end of the value's 95 % interval; None where there is none (published cells have none).
         high: Upper end.
         p: Holm-adjusted p-value of the difference; None without a test.
@@ -76,6 +78,7 @@ class Cell:
     significant: bool = False
     notes: tuple[str, ...] = ()
     signature: str = ""
+    result: str = ""
     low: float | None = None
     high: float | None = None
     p: float | None = None
