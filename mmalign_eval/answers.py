@@ -24,7 +24,7 @@ from .provenance import provenance
 from .registry import source_file
 from .results import Result, digest_json, result_stem, signature
 from .roles import AnswerFiles, Submission
-from .scoring import Row, described, judged, row, summarize
+from .scoring import Row, described, judged, row, summarize, take_verdicts
 from .stats import Sums
 from .task import LmEvalTask, Sample, Task
 
@@ -172,7 +172,7 @@ def judge_rows(task: Task, rows: Sequence[Row], judge: Judge, submission: Submis
     task.judged_by = submission.judge or SUBMITTED
     for one in rows:
         if one["record"] is not None:
-            one["record"]["verdicts"] = list(submission.verdicts[one["id"]])
+            take_verdicts(one, submission.verdicts[one["id"]], submission.replies.get(one["id"], ()))
     return {"kind": SUBMITTED, "name": task.judged_by}
 
 

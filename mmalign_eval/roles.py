@@ -70,6 +70,7 @@ class Submission:
         responses: Sample id to its responses, in the order of the task's requests; a sample that is not answered is
             missing here.
         verdicts: Sample id to a judge's verdicts, where the files hold grades (None: a failed one).
+        replies: Sample id to what the judge said for each of them, where the files tell.
         judge: Who gave them, if the files say so.
         unknown: Ids that were answered and are no sample.
         notes: What else to know.
@@ -78,6 +79,7 @@ class Submission:
     samples: Sequence[Sample]
     responses: dict[str, Sequence[Response]]
     verdicts: dict[str, Sequence[Any]] = field(default_factory=dict)
+    replies: dict[str, Sequence[str]] = field(default_factory=dict)
     judge: str = ""
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -54,6 +54,7 @@ def row(task: Task, sample: Sample, answers: Sequence[Response], requests: Seque
         "prompts": [request.prompt.text for request in requests],
         "answers": [_answer(q, a) for q, a in zip(asked, answers, strict=True)],
         "reference": _reference(task, sample, requests),
+        "judged": [],
         "record": None if failed else _record(task, sample, answers),
     }
 
@@ -98,18 +99,27 @@ def _record(task: Task, sample: Sample, answers: Sequence[Response]) -> Record:
 
 
 def judged(task: Task, rows: Sequence[Row], judge: Judge) -> None:
-    """Puts a judge's verdicts on the scored records of a task that has a role for one.
+    """Puts a judge's verdicts on the scored records of a task that has a role for one, and its words on the rows.
 
     Raises:
         MmevalError: The judge cannot be asked, or its budget is spent.
     """
     if task.judge is None:
         return
-    records = [row["record"] for row in rows if row["record"] is not None]
-    verdicts = judge.verdicts(task.judge, records)
+    scored = [row for row in rows if row["record"] is not None]
+    verdicts = judge.verdicts(task.judge, [row["record"] for row in scored])
     task.judged_by = judge.name_for(task.judge)  # a server tells its snapshot only with its answers
-    for record, given in zip(records, verdicts, strict=True):
-        record["verdicts"] = list(given)
+    replies = judge.replies() or [[]] * len(scored)
+    for one, given, said in zip(scored, verdicts, replies, strict=True):
+        take_verdicts(one, given, said)
+
+
+def take_verdicts(row: Row, verdicts: Sequence[Any], replies: Sequence[str]) -> None:
+    """Puts verdicts on a row's record; `judged` tells what the judge said for each, and is empty if it said nothing."""
+    row["record"]["verdicts"] = list(verdicts)
+    row["judged"] = [
+        {"text": text, "verdict": verdict} for text, verdict in zip(replies, verdicts, strict=bool(replies))
+    ]
 
 
 def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:

@@ -35,13 +35,13 @@ class _File:
     Attributes:
         path: Where it is.
         split: As the user or the categories say; empty: neither does.
-        reviews: (category, verdict) of each question.
+        reviews: (category, verdict, what the judge said) of each question.
         texts: Answer of each question.
     """
 
     path: Path
     split: str
-    reviews: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    reviews: dict[str, tuple[str, Any, str]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,6 +84,7 @@ def _answers(samples: Sequence[Sample], read: Sequence[_File], absent: BadInput 
 
 def _reviewed(samples: Sequence[Sample], reviews: Sequence[_File], there: Sequence[str]) -> Submission:
     verdicts: dict[str, list[Any]] = {}
+    replies: dict[str, Sequence[str]] = {}
     categories: dict[str, str] = {}
     notes = []
     for split in dict.fromkeys(one.split for one in reviews):
@@ -91,9 +92,11 @@ def _reviewed(samples: Sequence[Sample], reviews: Sequence[_File], there: Sequen
         for one in runs[1:]:
             if other := sorted(set(one.reviews) ^ set(runs[0].reviews)):
                 raise BadInput(f"{one.path}: not the questions of {runs[0].path}: {other[0]} is in one of them only")
-        for key, (category, _) in runs[0].reviews.items():
+        for key, (category, *_) in runs[0].reviews.items():
             categories[f"{split}/{key}"] = category
             verdicts[f"{split}/{key}"] = [one.reviews[key][1] for one in runs]
+            words = [one.reviews[key][2] for one in runs]
+            replies |= {f"{split}/{key}": words} if any(words) else {}
         if split not in there:
             notes.append(f"the data hold no questions of split {split!r}: taken as the reviews have them")
     asked = {one.split for one in reviews}
@@ -102,7 +105,7 @@ def _reviewed(samples: Sequence[Sample], reviews: Sequence[_File], there: Sequen
     known = {sample.id for sample in kept}
     given: dict[str, Sequence[Any]] = {key: value for key, value in verdicts.items() if key in known}
     unknown = [key for key in verdicts if key not in known]
-    return Submission(kept, {key: (said(""),) for key in given}, given, unknown=unknown, notes=notes)
+    return Submission(kept, {key: (said(""),) for key in given}, given, replies, unknown=unknown, notes=notes)
 
 
 def _with(sample: Sample, categories: Mapping[str, str]) -> Sample:
@@ -162,13 +165,14 @@ def _texts(rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, str, str]]:
         yield str(number), text_of(text, where), where
 
 
-def _reviews(rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, tuple[str, Any], str]]:
+def _reviews(rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, tuple[str, Any, str], str]]:
     for where, row in rows:
         (number,) = need(_object(row, where), ("question_id",), where)
         category = str(row.get("category", "")).removeprefix(WILD)
         if category and category not in CATEGORIES:
             raise BadInput(f"{where}: category {category!r} is none of {', '.join(CATEGORIES)}")
-        yield str(number), (category, _verdict(row, where)), where
+        content = row.get("content")
+        yield str(number), (category, _verdict(row, where), content if isinstance(content, str) else ""), where
 
 
 def _verdict(row: Mapping[str, Any], where: str) -> list[float] | None:

@@ -39,6 +39,7 @@ def read_submission(samples: Sequence[Sample], files: AnswerFiles) -> Submission
         raise BadInput(f"--answers: {answers[0][0]} and {answers[1][0]} both hold answers; give one model's")
     texts = {key: text_of(value, f"{path}: {key}") for path, found in answers for key, value in found.items()}
     verdicts: dict[str, list[Any]] = {}
+    replies: dict[str, list[str]] = {}
     judges: dict[str, None] = {}
     for path, found in grades:
         runs = {key: _runs(value, f"{path}: {key}", judges) for key, value in found.items()}
@@ -51,6 +52,7 @@ def read_submission(samples: Sequence[Sample], files: AnswerFiles) -> Submission
             raise BadInput(f"{path}: not the ids of {grades[0][0]}: {other[0]} is in one of them only")
         for key, given in runs.items():
             verdicts.setdefault(key, []).extend(given)
+            replies.setdefault(key, []).extend(_replies(found[key], len(given)))
         if not judges and (named := JUDGE_IN_NAME.search(path.name)):
             judges[named[1]] = None
     known = {sample.id for sample in samples}
@@ -59,6 +61,7 @@ def read_submission(samples: Sequence[Sample], files: AnswerFiles) -> Submission
         samples=samples,
         responses={key: (said(texts.get(key, "")),) for key in ids if key in known and (not grades or key in verdicts)},
         verdicts={key: given for key, given in verdicts.items() if key in known},
+        replies={key: said for key, said in replies.items() if any(said)},
         judge="+".join(judges),
         unknown=[key for key in ids if key not in known],
     )
@@ -129,6 +132,12 @@ def _runs(value: Any, where: str, judges: dict[str, None]) -> list[float | None]
     return [
         _grade(score, replies[i] if i < len(replies) else None, where) for i, score in enumerate(scores)
     ]  # fmt: skip
+
+
+def _replies(value: Any, runs: int) -> list[str]:
+    """What the grader said in each run; empty where the file does not tell."""
+    told = [reply if isinstance(reply, str) else "" for reply in _list(value.get("content"))]
+    return [*told, *[""] * runs][:runs]
 
 
 def _list(value: Any) -> list[Any]:

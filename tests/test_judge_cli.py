@@ -113,7 +113,9 @@ def test_faults_are_retried_counted_and_never_hidden(tmp_path: Path, model: str)
     assert nonsense == sorted(nonsense)
     assert nonsense[-1] == 2.0
     (path,) = [p for p in find_results(tmp_path / "out") if "+" in p.name]
-    verdicts = [row["record"]["verdicts"] for row in read_samples(path, found)]
+    rows = list(read_samples(path, found))
+    assert sorted(str(row["judged"][0]) for row in rows)[0] == "{'text': '1.0', 'verdict': 1.0}"
+    verdicts = [row["record"]["verdicts"] for row in rows]
     assert sorted(map(str, verdicts)) == ["[1.0]"] * 5 + ["[None]"]
 
 

@@ -37,6 +37,13 @@ class Judge(ABC):
             MmevalError: The judge cannot be asked, or its budget is spent.
         """
 
+    def replies(self) -> list[list[str]]:
+        """What the judge said for each of the last `verdicts`, word for word; nothing where nobody was asked.
+
+        Of several attempts the last; empty where there was none: nothing to ask, or every call failed.
+        """
+        return []
+
     def describe(self) -> dict[str, Any]:
         """For the result file, about the last `verdicts`: the snapshot, runs, calls, what was spent, failures."""
         return {}

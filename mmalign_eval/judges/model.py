@@ -67,6 +67,7 @@ class ModelJudge(Judge):
         self._adapter, self._engine, self._store = adapter, Engine(adapter, store), store
         self._served: set[str] = set()
         self._about: dict[str, Any] = {}
+        self._said: list[list[str]] = []
 
     def name_for(self, role: JudgeRole) -> str:
         """The snapshot that the server named, else the model asked for; weights on this machine by their hash."""
@@ -97,6 +98,9 @@ class ModelJudge(Judge):
             pending = [case for case in pending if not self._read(role, case, found)]
         for case in pending:
             found[case.record][case.run] = None
+        self._said = [[""] * self.runs for _ in records]
+        for case in cases:
+            self._said[case.record][case.run] = case.response.text if case.response and case.response.answered else ""
         self._about = {
             "kind": "model",
             "name": self.name_for(role),
@@ -111,6 +115,10 @@ class ModelJudge(Judge):
             **self.spending.since(before),
         }
         return found
+
+    def replies(self) -> list[list[str]]:
+        """The last reply to each request for a verdict."""
+        return self._said
 
     def describe(self) -> dict[str, Any]:
         """Snapshot, runs, failures, and what the last `verdicts` cost in this run of the command."""

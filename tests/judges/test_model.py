@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mmalign_eval.judges.base import OfflineJudge
 from mmalign_eval.judges.budget import BudgetSpent, Limit, Spending
 from mmalign_eval.judges.model import ModelJudge
 from mmalign_eval.requests import Generate, GenParams, Prompt, Response, greedy
@@ -164,3 +165,15 @@ def test_the_budget_is_one_for_all_tasks_of_a_command(judge):
 def test_weights_are_named_by_their_hash(judge):
     one, model = judge(lambda r: ok("0.5"))
     assert one.name_for(ROLE) == f"scripted-{model.fingerprint()[:8]}"
+
+
+def test_what_the_judge_said_is_told_beside_each_verdict(judge):
+    replies = {"a": "0.5", "b": "hm", "b again1": "well", "b again2": "never"}
+    one, _ = judge(lambda r: ok(replies[r.prompt.text]), runs=2)
+    assert one.verdicts(ROLE, records("a", "b")) == [[0.5, 0.5], [None, None]]
+    assert one.replies() == [["0.5", "0.5"], ["never", "never"]]
+    assert one.verdicts(ROLE, [{"id": "x", "text": "a", "skip": True}]) == [["nothing", "nothing"]]
+    assert one.replies() == [["", ""]]
+    broken, _ = judge(lambda r: Response("error", error="down"), place="other.sqlite")
+    assert (broken.verdicts(ROLE, records("a")), broken.replies()) == ([[None]], [[""]])
+    assert OfflineJudge().replies() == []

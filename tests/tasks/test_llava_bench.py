@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmalign_eval.answers import score_submission
 from mmalign_eval.data.source import Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.images import open_image
 from mmalign_eval.registry import TASKS
 from mmalign_eval.requests import Response
+from mmalign_eval.roles import AnswerFiles
 from mmalign_eval.scoring import aggregate, row
 from tests.data.hub_files import picture, write_parquet
 from tests.support import shared_data
@@ -278,6 +280,17 @@ def test_reviews_without_tuple_category_or_order(tmp_path):
     assert scored(bench(), jsonl(tmp_path / "texts.jsonl", texts), data) == expected
     bare = [{"question_id": r["question_id"], "tuple": r["tuple"]} for r in reviews]
     assert scored(bench(), jsonl(tmp_path / "bare.jsonl", bare), data) == expected
+
+
+def test_the_reviewers_words_stand_with_the_samples(tmp_path):
+    data = write_wild(tmp_path / "data", extras=False)
+    reviews = reviews_of(PAIRS)
+    for rows, words in ((reviews, "Because."), ([{k: r[k] for k in ("question_id", "tuple")} for r in reviews], "")):
+        files = AnswerFiles({"": jsonl(tmp_path / "r.jsonl", rows)})
+        found = score_submission(bench(), files, Source("dir", str(data), images=False))
+        verdicts = [row["record"]["verdicts"] for row in found.rows]
+        assert [[said["verdict"] for said in row["judged"]] for row in found.rows] == (verdicts if words else [[]] * 6)
+        assert all(said["text"].endswith(words) for row in found.rows for said in row["judged"])
 
 
 def test_reviews_stand_for_themselves_where_no_questions_are(tmp_path):

@@ -289,6 +289,7 @@ def test_failures_in_graded_files_are_told_by_what_the_grader_said(tmp_path):
     )
     assert submission.judge == "gpt-4-0314"
     assert submission.verdicts == {"v1_0": [None], "v1_1": [0.0], "v1_2": [None], "v1_3": [0.0]}
+    assert submission.replies == {"v1_0": ["The"], "v1_1": ["0.0"], "v1_3": ["0"]}
 
 
 def test_the_name_of_a_file_says_who_graded_where_its_rows_do_not(tmp_path):
