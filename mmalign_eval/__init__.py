@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .derive import blank, corrupt, noise, shuffle
     from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
+    from .frames import Results, load_results
     from .models.opening import open_model as load_model
     from .requests import Choose, Generate, GenParams, ImageRef, Prompt, Response
     from .results import read_result, read_samples
@@ -28,6 +29,7 @@ _WHERE = {
     "Protocol": "task",
     "Reporter": "evaluate",
     "Response": "requests",
+    "Results": "frames",
     "RunConfig": "evaluate",
     "RunOutcome": "evaluate",
     "Sample": "task",
@@ -36,6 +38,7 @@ _WHERE = {
     "corrupt": "derive",
     "evaluate": "evaluate",
     "load_model": "models.opening:open_model",
+    "load_results": "frames",
     "noise": "derive",
     "read_result": "results",
     "read_samples": "results",
@@ -45,8 +48,8 @@ _WHERE = {
 
 __all__ = [
     "Choose", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter", "Response",
-    "RunConfig", "RunOutcome", "Sample", "Task", "blank", "corrupt", "evaluate", "load_model", "noise", "read_result",
-    "read_samples", "shuffle", "task",
+    "Results", "RunConfig", "RunOutcome", "Sample", "Task", "blank", "corrupt", "evaluate", "load_model",
+    "load_results", "noise", "read_result", "read_samples", "shuffle", "task",
 ]  # fmt: skip
 
 
@@ -57,8 +60,12 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{module}", __name__), attribute or name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 class _Package(ModuleType):
-    """Keeps `mmalign_eval.evaluate` and `mmalign_eval.task` the function and the decorator.
+    """Keeps `mmalign_eval.evaluate`, `mmalign_eval.task` and the like the function, the decorator.
 
     Importing a submodule makes Python bind it to its name on the package, which would hide the public object that has
     the same name; `from mmalign_eval.evaluate import ...` does not go through that binding and works as ever.

@@ -1,8 +1,9 @@
-"""What each sample is worth on its own: the values that flips, a report and data frames show beside an answer."""
+"""What each sample is worth on its own, and what was said to it: what flips, a report and data frames show of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +58,21 @@ def sample_scores(result: Result, sums: Sums) -> dict[str, Score]:
         if len(found) == len(sums.samples):
             break
     return found
+
+
+def said(row: dict[str, Any]) -> str:
+    """What a model answered to a sample, as text; of options the likeliest, in the words of `row["reference"]`.
+
+    Args:
+        row: A row of the samples file.
+    """
+    return "\n".join(dict.fromkeys(_said(answer) for answer in row["answers"]))
+
+
+def _said(answer: dict[str, Any]) -> str:
+    if "text" in answer:
+        return str(answer["text"]).strip()
+    options, logprobs = answer.get("options", ()), answer.get("logprobs", ())
+    if not options or len(options) != len(logprobs) or any(p is None for p in logprobs):
+        return ""  # likelihoods whose options are not known, or that are not numbers
+    return str(options[max(range(len(logprobs)), key=logprobs.__getitem__)]).strip()

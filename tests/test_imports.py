@@ -21,7 +21,18 @@ MAPPED = ("tasks", "tuning", "leaderboards")  # stand at the top level, are impo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
     (
-        *("evaluate", "answers", "rescore", "overlap", "compare", "leaderboard", "report", "tuning", "miniature"),
+        *(
+            "evaluate",
+            "answers",
+            "rescore",
+            "overlap",
+            "compare",
+            "frames",
+            "leaderboard",
+            "report",
+            "tuning",
+            "miniature",
+        ),
         *("check", "conducts"),
     ),
     ("lmeval", "engine", "plan", "provenance", "results", "sums_file", "runs", "scores", "tables", "scoring", "judges"),
