@@ -13,5 +13,4 @@ def anchor(result: str) -> str:
     Args:
         result: `Cell.result`: the result file below `results/`, without suffix.
     """
-    text = re.sub(r"[^a-z0-9._]+", "-", result.lower()).strip("-")
-    return f"r-{text}"
+    return re.sub(r"[^\w.@+:-]", "-", result.replace("/", ":"))
