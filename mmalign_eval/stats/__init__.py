@@ -1,6 +1,7 @@
 """Statistics of metrics: intervals and paired tests that respect clusters. Pure functions with result dataclasses."""
 
-from .intervals import RESAMPLES, SEED, Estimate, estimate, estimates, estimates_of, resample
+from .draws import SEED, resample
+from .intervals import RESAMPLES, Estimate, estimate, estimates, estimates_of
 from .sums import Group, MetricSums, Sums, sums_of
 
 __all__ = [

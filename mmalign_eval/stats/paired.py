@@ -9,15 +9,19 @@ one 0/1 outcome (McNemar 1947), approximate randomisation over clusters elsewher
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .intervals import SEED, Z95, resample
-from .sums import Group, Sums
+from ..metrics.formula import Formula
+from .draws import resample, swapped
+from .intervals import Z95, percentiles
+from .pairs import Pairs, Shared
+from .sums import Sums
 
 DRAWS = 10_000
 Z80 = 0.8416212335729143  # 80 % quantile of the standard normal: the power of `detectable`
+TIE = 1e-9  # relative: differences this close are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,14 @@ class Paired:
         p: Two-sided p-value; None where there is no test.
         test: `mcnemar`, `randomisation`, or empty where there is none.
         wins: Units (samples, or clusters where the metric needs them whole) on which the second has the better value;
-            None where units have no value or no direction is better.
+            None where units have no value or no direction is better. A unit undefined on a side is not counted.
         losses: On which the first has.
         ties: On which they are equal.
         n: Samples compared.
         clusters: Clusters they fall into.
         left_out: Samples that only one side scored, or that share a cluster with such where it must be whole.
-        detectable: Smallest difference found with 80 % power at the 5 % level: 2.8 standard errors.
+        detectable: Smallest difference found with 80 % power at the 5 % level: 2.8 standard errors; None where the
+            sides do not differ anywhere, which says nothing of it.
     """
 
     base: float | None
@@ -61,7 +66,9 @@ class Paired:
 
 
 def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAWS) -> dict[str, Paired]:
-    """Compares metrics that both results have and whose formulas are the same.
+    """Compares metrics that both results have.
+
+    One without a formula, or with another one on each side, has counts alone: its values are not to be had of sums.
 
     Args:
         base: What is compared with.
@@ -69,12 +76,143 @@ def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAW
         better: The metrics, each with the direction that is better (`higher`, `lower`, `neither`).
         draws: Of the bootstrap and of the randomisation.
     """
-    raise NotImplementedError
+    pairs = Pairs(base, other)
+    drawn: dict[tuple[int, int], _Drawn] = {}
+    found = {}
+    for name, direction in better.items():
+        if name not in base.metrics or name not in other.metrics:
+            continue
+        ours, theirs = base.metrics[name], other.metrics[name]
+        shared = pairs.shared(ours.group, theirs.group)
+        counts = _counts(shared)
+        if ours.formula is None or ours.formula != theirs.formula or shared.clusters == 0:
+            found[name] = counts
+            continue
+        one = drawn.setdefault((ours.group, theirs.group), _Drawn(shared, draws))
+        proportion = ours.proportion and theirs.proportion
+        found[name] = _judged(_compared(counts, one, ours.formula, proportion), shared, ours.formula, direction)
+    return found
+
+
+def mcnemar(wins: int, losses: int, mid: bool = False) -> float:
+    """McNemar's exact test of 0/1 outcomes in pairs: two-sided binomial p of the pairs that differ (McNemar 1947).
+
+    Args:
+        wins: Pairs in which only the second is right.
+        losses: Pairs in which only the first is.
+        mid: Count the observed outcome half (mid-p: Fagerland, Lydersen and Laake 2013): less conservative, of the
+            nominal size only on average.
+    """
+    from scipy.stats import binom
+
+    fewer, differ = min(wins, losses), wins + losses
+    p = 2 * binom.cdf(fewer, differ, 0.5) - (binom.pmf(fewer, differ, 0.5) if mid else 0.0)
+    return min(1.0, float(p))
 
 
 def holm(p_values: Iterable[float | None]) -> list[float | None]:
     """Holm's adjusted p-values (Holm 1979) of one family; None stays None and does not count."""
-    raise NotImplementedError
+    given = list(p_values)
+    order = sorted((p, i) for i, p in enumerate(given) if p is not None)
+    adjusted: list[float | None] = [None] * len(given)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = highest
+    return adjusted
 
 
-_ = (SEED, Z95, resample, Group, np)
+class _Drawn:
+    """Sums of both sides of one group, drawn and swapped once for all its metrics."""
+
+    def __init__(self, shared: Shared, draws: int) -> None:
+        self.base, self.other = shared.by_cluster
+        self.clusters, self.draws = shared.clusters, draws
+        self._resampled: tuple[np.ndarray, np.ndarray] | None = None
+        self._swapped: np.ndarray | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every way to swap clusters is tried."""
+        return self.clusters < 63 and 2**self.clusters <= self.draws
+
+    def resampled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both sides of each bootstrap sample: `[draws, k]` each."""
+        if self._resampled is None:
+            k = self.base.shape[1]
+            both = resample(np.concatenate([self.base, self.other], axis=1), self.draws)
+            self._resampled = both[:, :k], both[:, k:]
+        return self._resampled
+
+    def swapped(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both sides after a coin for each cluster said whether they change places."""
+        if self._swapped is None:
+            self._swapped = swapped(self.other - self.base, self.draws)
+        return self.base.sum(axis=0) + self._swapped, self.other.sum(axis=0) - self._swapped
+
+
+def _counts(shared: Shared) -> Paired:
+    none = None
+    return Paired(
+        none, none, none, none, none, none, none, "", none, none, none, shared.n, shared.clusters, shared.left_out, none
+    )
+
+
+def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool) -> Paired:
+    """Values, difference, interval and test."""
+    base, other = (_defined(formula(one.sum(axis=0))) for one in (drawn.base, drawn.other))
+    if base is None or other is None:
+        return replace(counts, base=base, other=other)
+    found = replace(counts, base=base, other=other, delta=other - base)
+    if drawn.clusters < 2:
+        return found
+    binary = proportion and all(_one_each(one) for one in (drawn.base, drawn.other))
+    test = "mcnemar" if binary else "randomisation"
+    if np.array_equal(drawn.base, drawn.other):
+        return replace(found, low=0.0, high=0.0, stderr=0.0, p=1.0, test=test)
+    if binary:
+        hits = drawn.other[:, 0] - drawn.base[:, 0]
+        p: float | None = mcnemar(int((hits > 0).sum()), int((hits < 0).sum()))
+    else:
+        p = _randomised(drawn, formula, other - base, TIE * max(abs(base), abs(other)))
+    first, second = (formula(one) for one in drawn.resampled())
+    ends = percentiles(second - first, drawn.clusters)
+    found = replace(found, p=p, test=test if p is not None else "")
+    if ends is None:
+        return found
+    low, high, stderr = ends
+    detectable = (Z95 + Z80) * stderr if stderr > 0 else None
+    return replace(found, low=low, high=high, stderr=stderr, detectable=detectable)
+
+
+def _randomised(drawn: _Drawn, formula: Formula, delta: float, tie: float) -> float | None:
+    """Two-sided p: how often chance alone makes a difference as large; None where most swaps leave it undefined."""
+    first, second = (formula(one) for one in drawn.swapped())
+    found = np.abs(second - first)
+    found = found[np.isfinite(found)]
+    if len(found) < (2**drawn.clusters if drawn.exact else drawn.draws) / 2:
+        return None
+    as_large = int((found >= abs(delta) - tie).sum())
+    # the observed labels are one of the enumerated ways; of drawn ones they are counted as one more
+    return as_large / len(found) if drawn.exact else (1 + as_large) / (1 + len(found))
+
+
+def _one_each(sums: np.ndarray) -> bool:
+    """Whether every cluster is one 0/1 outcome."""
+    return bool((sums[:, 1] == 1).all() and np.isin(sums[:, 0], (0, 1)).all())
+
+
+def _judged(found: Paired, shared: Shared, formula: Formula, direction: str) -> Paired:
+    """With the units that each side won."""
+    first, second = formula(shared.base), formula(shared.other)
+    both = np.isfinite(first) & np.isfinite(second)
+    if direction == "neither" or not both.any():
+        return found
+    gain = (second - first)[both] if direction == "higher" else (first - second)[both]
+    margin = TIE * np.maximum(np.abs(first), np.abs(second))[both]
+    wins, losses = int((gain > margin).sum()), int((gain < -margin).sum())
+    return replace(found, wins=wins, losses=losses, ties=len(gain) - wins - losses)
+
+
+def _defined(value: np.ndarray) -> float | None:
+    return float(value) if np.isfinite(value) else None
