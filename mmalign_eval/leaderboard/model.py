@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..tables import SIGNIFICANT
+
 Origin = Literal["published", "measured"]
 PUBLISHED: Origin = "published"
 MEASURED: Origin = "measured"
@@ -29,6 +31,9 @@ class Column:
         better: `higher`, `lower` or `neither`.
         suffix: Printed after every value and difference (`%`, or nothing).
         decimals: Printed digits after the point.
+        small_decimals: The same of values below 10 (one paper prints three digits of everything).
+        inside: Key of the column in whose cells this one stands in brackets, as one paper prints relative changes.
+        notes: Keys of footnotes to the heading.
     """
 
     key: str
@@ -39,12 +44,16 @@ class Column:
     better: str = "higher"
     suffix: str = ""
     decimals: int = 1
+    small_decimals: int = 1
+    inside: str = ""
+    notes: tuple[str, ...] = ()
 
     def shown(self, value: float | None) -> str:
         """A value as printed: `46.0%`; `-` where there is none."""
         if value is None:
             return MINUS
-        text = f"{value:.{self.decimals}f}"
+        decimals = self.small_decimals if round(abs(value), self.decimals) < 10 else self.decimals
+        text = f"{value:.{decimals}f}"
         return (text.lstrip(MINUS) if float(text) == 0 else text) + self.suffix
 
     def shown_delta(self, delta: float) -> str:
@@ -90,9 +99,9 @@ class Row:
     """One model.
 
     Attributes:
-        model: Name; of a tuned model in the papers' way the name of what was tuned.
+        model: Name; of a published tuned model the name of what was tuned, as the papers print it.
         tuning: How it was tuned (`MM-ft`); empty for a base.
-        base: Name of the row its differences are to; empty without one.
+        base: Name of the model its differences are to; empty without one.
         origin: As that of its cells.
         cells: By column key; a column without one is empty.
         notes: Keys of footnotes that hold for the whole row.
@@ -107,8 +116,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What tells the row from others: `LLaMA2 + MM-lora`, or the model's name."""
-        return f"{self.model} + {self.tuning}" if self.tuning else self.model
+        """What tells the row from others: `LLaMA2 + MM-lora`, `my-model (mm-lora of llama2)`, or the model's name."""
+        if not self.tuning:
+            return self.model
+        if self.origin == PUBLISHED:
+            return f"{self.model} + {self.tuning}"
+        return f"{self.model} ({self.tuning} of {self.base})" if self.base else f"{self.model} ({self.tuning})"
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ class Table:
         caption: Where it is printed: paper, table, page.
         columns: In order.
         rows: In order; published rows before measured ones.
-        grouped: Whether tuned rows stand below their base under the name of the tuning, as one paper prints them.
+        notes: Keys of footnotes to the heading.
     """
 
     key: str
@@ -142,11 +155,34 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    grouped: bool = False
+    notes: tuple[str, ...] = ()
 
     def of(self, origin: Origin) -> list[Row]:
         """The rows of one origin."""
         return [row for row in self.rows if row.origin == origin]
+
+    @property
+    def shown_columns(self) -> tuple[Column, ...]:
+        """The columns that are printed as such: all but those that stand in another's brackets."""
+        return tuple(column for column in self.columns if not column.inside)
+
+    def text(self, row: Row, column: Column) -> str:
+        """A cell as printed, without footnotes: `46.0% (+7.1%)*`; empty where the row has nothing there.
+
+        Where brackets hold another column (`48.6 (-17.9%)`), a difference to the base stands in square ones.
+        """
+        cell = row.cells.get(column.key)
+        if cell is None:
+            return ""
+        text = column.shown(cell.value)
+        opening, closing = "(", ")"
+        for other in self.columns:
+            if other.inside == column.key and (within := row.cells.get(other.key)) and within.value is not None:
+                text += f" ({other.shown_delta(within.value)})"
+                opening, closing = "[", "]"
+        if cell.delta is not None:
+            text += f" {opening}{column.shown_delta(cell.delta)}{closing}"
+        return text + (SIGNIFICANT if cell.significant else "")
 
 
 @dataclass(frozen=True)
@@ -154,23 +190,25 @@ class Claim:
     """A derived figure of a paper, computed anew from its tables.
 
     Attributes:
+        group: Heading that it stands under.
         name: What it says, in a few words.
         where: Where it is printed.
         formula: How it is computed, in writing.
         inputs: The numbers that went in, as printed.
         printed: As printed, with its unit.
         recomputed: From the table, written alike.
-        agrees: Whether the two agree to the printed digits.
+        agrees: Whether the two agree to the printed digits; None where nothing is printed.
         note: What to know, if they do not.
     """
 
+    group: str
     name: str
     where: str
     formula: str
     inputs: str
     printed: str
     recomputed: str
-    agrees: bool
+    agrees: bool | None
     note: str = ""
 
 
@@ -198,7 +236,7 @@ class Page:
         title: Heading.
         intro: One paragraph of plain text.
         tables: In order.
-        footnotes: Those that its cells and rows refer to, in the order of their first use.
+        footnotes: Those that its headings, rows and cells refer to, in the order of their first use.
         figure: If it has one.
         claims: Derived figures computed anew.
     """
