@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from .runs import Run
+from .compare_checks import Pair, notes_on, pair_up, refuse_unlike
+from .errors import BadInput, did_you_mean
+from .runs import Run, by_model, open_runs
 from .stats.paired import DRAWS, Paired, holm, paired
 from .tables import FEW_CLUSTERS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVEL = 0.05  # of Holm-adjusted p-values: below it a difference is marked
 
@@ -26,7 +35,9 @@ class Change:
         headline: Whether tables show it without being asked.
         paired: The comparison.
         p_holm: p adjusted over the family: the metrics compared between these two models.
-        differs: In what the two results differ, where they were compared all the same (`force`).
+        differs: In what the two results differ, where they were compared all the same (`force`), and in what their
+            decoding does.
+        label: The task, with its protocol where that is not the default, and the judge.
     """
 
     task: str
@@ -39,6 +50,7 @@ class Change:
     paired: Paired
     p_holm: float | None = None
     differs: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def significant(self) -> bool:
@@ -69,16 +81,124 @@ class Comparison:
         other: Name of the other.
         changes: The metrics, in the order of the other's result files and of their headline.
         notes: What to know: tasks that only one has, what differs, images trained on.
+        pairs: The results that were compared.
     """
 
     base: str
     other: str
     changes: list[Change]
     notes: list[str] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list, repr=False)
+
+    def frame(self) -> pd.DataFrame:
+        """The changes as a data frame, one row each.
+
+        Columns: `base_model`, `other_model`; `task`, `protocol`, `judge`, `metric`, `unit`, `better`, `headline`; the
+        fields of `Paired` (`base`, `other`, `delta`, `low`, `high`, `stderr`, `p`, `test`, `wins`, `losses`, `ties`,
+        `n`, `clusters`, `left_out`, `detectable`), in the metric's unit, missing where there is none; `p_holm`,
+        `significant`, `verdict`; `differs` (text; empty for comparable results).
+        """
+        import pandas as pd
+
+        rows = [{"base_model": self.base, "other_model": self.other, **as_row(change)} for change in self.changes]
+        made = pd.DataFrame(rows, columns=["base_model", "other_model", *COLUMNS])
+        made["differs"] = ["; ".join(change.differs) for change in self.changes]
+        counts = {name: "Int64" for name in ("wins", "losses", "ties", "n", "clusters", "left_out")}
+        figures = {
+            n: "float64" for n in ("base", "other", "delta", "low", "high", "stderr", "p", "detectable", "p_holm")
+        }
+        return made.astype({**counts, **figures})
+
+
+COLUMNS = (
+    *("task", "protocol", "judge", "metric", "unit", "better", "headline"),
+    *("base", "other", "delta", "low", "high", "stderr", "p", "test", "wins", "losses", "ties"),
+    *("n", "clusters", "left_out", "detectable", "p_holm", "significant", "verdict", "differs"),
+)
+
+
+def as_row(change: Change) -> dict[str, object]:
+    """A change as one flat object, as `--json` and data frames have it."""
+    whole = {**asdict(change), **asdict(change.paired)}
+    whole |= {"differs": list(change.differs), "significant": change.significant, "verdict": change.verdict}
+    return {name: whole[name] for name in COLUMNS}
+
+
+def compare(
+    base: str | os.PathLike[str],
+    *others: str | os.PathLike[str],
+    tasks: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    everything: bool = False,
+    force: bool = False,
+    draws: int = DRAWS,
+) -> list[Comparison]:
+    """Compares models by their result files, each with the first.
+
+    Files that are damaged or of another version are left out, with a `UserWarning` each.
+
+    Args:
+        base: A model's folder of results, or a result file.
+        others: Likewise.
+        tasks: Names or globs; empty: all that both have.
+        metrics: Names or globs; empty: the headline.
+        everything: All metrics.
+        force: Compare although tasks, protocols, judges, data or prompts differ; each change says in what.
+        draws: Of bootstrap and randomisation.
+
+    Raises:
+        BadInput: Nothing there, nothing in common, or results that are not comparable (without `force`).
+        Damaged: A file of sums.
+    """
+    opened = [model_runs(place) for place in (base, *others)]
+    for line in (line for _, problems in opened for line in problems):
+        warnings.warn(line, stacklevel=2)
+    first, *rest = [of_tasks(runs, tasks) for runs, _ in opened]
+    return [
+        compare_runs(first, runs, everything=everything, metrics=metrics, force=force, draws=draws) for runs in rest
+    ]
+
+
+def model_runs(place: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
+    """The results of one model: its folder, or one file.
+
+    Returns:
+        The results, and one line for each file that is damaged or of another version.
+
+    Raises:
+        BadInput: Nothing there, or several models.
+    """
+    runs, problems = open_runs(place)
+    models = by_model(runs)
+    if len(models) > 1:
+        folders = [str(one[0].path.parent) for one in models.values()]
+        raise BadInput(f"{place}: results of {len(models)} models: give the folder of one: {', '.join(folders)}")
+    return runs, problems
+
+
+def of_tasks(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
+    """Those of tasks that a name or glob means; all without one.
+
+    Raises:
+        BadInput: A name or glob that means none of them.
+    """
+    for pattern in patterns:
+        if not any(_means(pattern, run) for run in runs):
+            known = sorted({run.task for run in runs})
+            raise BadInput(f"--tasks {pattern}: the results have {', '.join(known)}{did_you_mean(pattern, known)}")
+    return [run for run in runs if not patterns or any(_means(pattern, run) for pattern in patterns)]
 
 
 def compare_runs(
-    base: Sequence[Run], other: Sequence[Run], *, everything: bool = False, force: bool = False, draws: int = DRAWS
+    base: Sequence[Run],
+    other: Sequence[Run],
+    *,
+    everything: bool = False,
+    force: bool = False,
+    skip: bool = False,
+    metrics: Sequence[str] = (),
+    also: Sequence[str] = (),
+    draws: int = DRAWS,
 ) -> Comparison:
     """Compares the results of two models, task by task.
 
@@ -87,10 +207,115 @@ def compare_runs(
         other: Results of the other model.
         everything: All metrics, not the headline alone.
         force: Compare although tasks, protocols, judges, data or prompts differ; each change says in what.
+        skip: Leave out what is not comparable, with a note, instead of refusing it.
+        metrics: Names or globs of metrics (or `task/metric`), instead of the headline.
+        also: Metrics that are wanted besides, likewise.
         draws: Of bootstrap and randomisation.
 
     Raises:
-        BadInput: No task in common, or results that are not comparable (without `force`).
+        BadInput: No task in common, or results that are not comparable (without `force` or `skip`), or a name that
+            means no metric.
         Damaged: A file of sums.
     """
-    raise NotImplementedError((base, other, everything, force, draws, holm, paired))
+    if not base or not other:
+        raise BadInput(
+            "nothing to compare: no results of " + ("either" if not base and not other else "one of the two")
+        )
+    names = _names(base, other)
+    pairs, only_base, only_other = pair_up(base, other)
+    notes = [
+        f"only {name} has results of {', '.join(run.label for run in runs)}"
+        for name, runs in zip(names, (only_base, only_other), strict=True)
+        if runs
+    ]
+    if not pairs and not skip:
+        raise BadInput(f"{names[0]} and {names[1]} have no task in common: {'; '.join(notes) or 'no results'}")
+    if skip:
+        notes += [f"{pair.label} is not compared: {', '.join(pair.unlike)}" for pair in pairs if pair.unlike]
+        pairs = [pair for pair in pairs if not pair.unlike]
+    elif not force:
+        refuse_unlike(pairs, *names)
+    chosen = _chosen(pairs, metrics, also, everything)
+    changes = [change for pair, wanted in zip(pairs, chosen, strict=True) for change in _changes(pair, wanted, draws)]
+    adjusted = holm(change.paired.p for change in changes)
+    changes = [replace(change, p_holm=p) for change, p in zip(changes, adjusted, strict=True)]
+    notes += [note for pair in pairs for note in notes_on(pair, *names)]
+    return Comparison(*names, changes, notes, pairs)
+
+
+def _changes(pair: Pair, wanted: Sequence[str], draws: int) -> list[Change]:
+    """The changes of one task."""
+    theirs = pair.other.result["metrics"]
+    better = {name: str(theirs[name]["better"]) for name in wanted}
+    found = paired(pair.base.sums, pair.other.sums, better, draws)
+    headline = pair.other.headline
+    return [
+        Change(
+            task=pair.other.task,
+            protocol=pair.other.protocol,
+            judge=pair.other.judge,
+            metric=name,
+            unit=str(theirs[name]["unit"]),
+            better=better[name],
+            headline=name in headline,
+            paired=_with_values(pair, name, found[name]),
+            differs=(*pair.unlike, *pair.marked),
+            label=pair.label,
+        )
+        for name in wanted
+    ]
+
+
+def _with_values(pair: Pair, name: str, found: Paired) -> Paired:
+    """Of a metric that its sums do not give: the values that the two results have, without a test."""
+    if found.test or found.delta is not None or found.base is not None or found.other is not None:
+        return found
+    base, other = (run.result["metrics"][name]["value"] for run in (pair.base, pair.other))
+    return replace(found, base=base, other=other, delta=None if base is None or other is None else other - base)
+
+
+def _chosen(pairs: Sequence[Pair], metrics: Sequence[str], also: Sequence[str], everything: bool) -> list[list[str]]:
+    """For each pair the metrics that both results have and that are wanted: the headline's order, then the file's."""
+    found = []
+    used: set[str] = set()
+    for pair in pairs:
+        both = [name for name in pair.other.result["metrics"] if name in pair.base.result["metrics"]]
+        headline = [name for name in pair.other.headline if name in both]
+        wanted = []
+        for name in dict.fromkeys([*headline, *both]):
+            asked = [p for p in (*metrics, *also) if p in (name, *full_names(pair, name)) or _matches(p, pair, name)]
+            used.update(asked)
+            if asked or (not metrics and (everything or name in headline)):
+                wanted.append(name)
+        found.append(wanted)
+    for pattern in (*metrics, *also):
+        if pattern not in used:
+            known = sorted(
+                {n for pair in pairs for n in pair.other.result["metrics"] if n in pair.base.result["metrics"]}
+            )
+            some = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+            raise BadInput(f"no metric {pattern!r} that both have{did_you_mean(pattern, known)}; they have {some}")
+    return found
+
+
+def full_names(pair: Pair, metric: str) -> tuple[str, str]:
+    """A metric with its task: by name, and as tables call it."""
+    return f"{pair.other.task}/{metric}", f"{pair.label}/{metric}"
+
+
+def _matches(pattern: str, pair: Pair, metric: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (metric, *full_names(pair, metric)))
+
+
+def _means(pattern: str, run: Run) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in (run.task, run.label))
+
+
+def _names(base: Sequence[Run], other: Sequence[Run]) -> tuple[str, str]:
+    """What to call two models: by name, with what tells their files apart where they have one name."""
+    one, two = base[0], other[0]
+    if one.model != two.model or one.path == two.path:
+        return one.model, two.model
+    if one.path.parent != two.path.parent:
+        return f"{one.model} ({one.path.parent})", f"{two.model} ({two.path.parent})"
+    return f"{one.model} ({one.path.stem})", f"{two.model} ({two.path.stem})"
