@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from mmalign_eval.errors import BadInput
-from mmalign_eval.metrics.base import Metric, Record, ratio, whole
+from mmalign_eval.metrics.base import Metric, Record, whole
+from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.metrics.lexical import overlap
 from mmalign_eval.requests import Generate, GenParams, Prompt
 from mmalign_eval.roles import JudgeRole
@@ -85,6 +86,7 @@ def compare(record: Record) -> list[float]:
     return [FULL, FULL * overlap(record["reference"], record["prediction"])]
 
 
+RELATIVE = Formula("100 * s[1] / s[0]")  # the model's scores as a share of the reference's
 REVIEWER = JudgeRole(
     name="reviewer",
     official="gpt-4-0314",
@@ -104,7 +106,7 @@ def relative_metrics(split: str, prefix: str, judged_by: str) -> list[Metric]:
     if judged_by == REVIEWER.stand_in:
         note = "words shared with GPT-4's answer (ROUGE-L F1), no judge"
         return [
-            Metric(f"{judged_by}/{prefix}{name}/relative", _scores, _relative, unit="percent", best=100.0, keep=keep,
+            Metric(f"{judged_by}/{prefix}{name}/relative", _scores, RELATIVE, unit="percent", best=100.0, keep=keep,
                    help=note)
             for name, keep in groups.items()
         ]  # fmt: skip
@@ -113,9 +115,9 @@ def relative_metrics(split: str, prefix: str, judged_by: str) -> list[Metric]:
     found += [
         whole("std", _spread, unit="percent", better="neither", best=None, keep=every,
               help="of all/relative over the judge's runs (ddof 0)"),
-        Metric("n_failed", _failed, lambda sums: sums[..., 0], unit="reviews", better="lower", best=0.0, keep=every,
+        Metric("n_failed", _failed, Formula("s[0]"), unit="reviews", better="lower", best=0.0, keep=every,
                help="reviews that could not be had after every attempt; they count -1 each in the means"),
-        Metric("all/relative_answered", _answered, _relative, unit="percent", best=None, keep=every,
+        Metric("all/relative_answered", _answered, RELATIVE, unit="percent", best=None, keep=every,
                help="all/relative without failed reviews"),
     ]  # fmt: skip
     return [replace(m, name=prefix + m.name) for m in found]
@@ -145,21 +147,18 @@ def _failed(records: Sequence[Record]) -> Sequence[float]:
     return (float(sum(verdict is None for record in records for verdict in record["verdicts"])),)
 
 
-def _relative(sums: np.ndarray) -> np.ndarray:
-    return 100.0 * ratio(sums[..., [1, 0]])
-
-
 def _spread(records: Sequence[Record]) -> float:
     runs = min((len(record["verdicts"]) for record in records), default=0)
     sums = [[sum(_reviews(r)[run][i] for r in records) for i in (0, 1)] for run in range(runs)]
     return float(np.std([100.0 * model / reference if reference else math.nan for reference, model in sums]))
 
 
+# of the sums of scores: the reference's, the model's, and their number
 SCORES = (
-    Metric("relative", _scores, _relative, unit="percent", best=None,
+    Metric("relative", _scores, RELATIVE, unit="percent", best=None,
            help="mean score as a share of that of GPT-4's answers (the official tool rounds both to 3 decimals first)"),
-    Metric("reference", _scores, lambda sums: 10.0 * ratio(sums[..., [0, 2]]), unit="percent", better="neither",
+    Metric("reference", _scores, Formula("10 * s[0] / s[2]"), unit="percent", better="neither",
            best=None, help="mean score of GPT-4's answers, times 10"),
-    Metric("model", _scores, lambda sums: 10.0 * ratio(sums[..., [1, 2]]), unit="percent", best=100.0,
+    Metric("model", _scores, Formula("10 * s[1] / s[2]"), unit="percent", best=100.0,
            help="mean score of the model's answers, times 10"),
 )  # fmt: skip

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-
 from mmalign_eval.metrics.base import Metric, Record, mean_of, ratio
+from mmalign_eval.metrics.formula import at, over
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "biology": ("college_biology", "high_school_biology"),
@@ -58,9 +57,11 @@ SUBJECTS = tuple(sorted(subject for subjects in CATEGORIES.values() for subject 
 def accuracies() -> list[Metric]:
     """`micro`, `macro`, `group/*`, `category/*` and `<subject>/acc`, all over the record fields `part` and `acc`."""
     members = {name: [s for c in categories for s in CATEGORIES[c]] for name, categories in GROUPS.items()}
+    # subjects that nothing was asked about do not count
+    macro = over("mean_defined", [at(ratio, 2 * number) for number in range(len(SUBJECTS))])
     return [
         _pooled("micro", SUBJECTS, "over all questions"),
-        Metric("macro", _by_subject, _mean_of_means, help="mean of the subjects' accuracies"),
+        Metric("macro", _by_subject, macro, help="mean of the subjects' accuracies"),
         *(_pooled(f"group/{name}", subjects, "over the group's questions") for name, subjects in members.items()),
         *(_pooled(f"category/{name}", subjects, "over its questions") for name, subjects in CATEGORIES.items()),
         *(_pooled(f"{subject}/acc", (subject,), "over its questions") for subject in SUBJECTS),
@@ -87,13 +88,6 @@ def _by_subject(records: Sequence[Record]) -> Sequence[float]:
         sums[at] += record["acc"]
         sums[at + 1] += 1
     return sums
-
-
-def _mean_of_means(sums: np.ndarray) -> np.ndarray:
-    pairs = sums.reshape(*sums.shape[:-1], len(SUBJECTS), 2)
-    asked = pairs[..., 1] > 0  # subjects that nothing was asked about do not count
-    means = np.where(asked, ratio(pairs), 0.0)
-    return ratio(np.stack([means.sum(axis=-1), asked.sum(axis=-1)], axis=-1))
 
 
 _NUMBER = {subject: number for number, subject in enumerate(SUBJECTS)}

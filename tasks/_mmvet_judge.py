@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmalign_eval.metrics.base import Metric, Record, ratio, whole
+from mmalign_eval.metrics.base import Metric, Record, percent, whole
+from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.metrics.lexical import AND, OR, elements_held
 from mmalign_eval.requests import Generate, Prompt, greedy
 from mmalign_eval.roles import JudgeRole
@@ -106,9 +107,9 @@ def grade_metrics(capabilities: Sequence[str], sets: Sequence[str], judged_by: s
         *each,
         _total("total", None, "mean over all questions; a failed grade is 0"),
         whole("std", _std, unit="percent", better="neither", best=None, help="of the total over grading runs (ddof 0)"),
-        Metric("n_failed", _failed, lambda sums: sums[..., 0], unit="grades", better="lower", best=0.0,
+        Metric("n_failed", _failed, Formula("s[0]"), unit="grades", better="lower", best=0.0,
                help="grades that could not be had after every attempt"),
-        Metric("total_answered", _answered, _percent, unit="percent", best=100.0, help="mean without failed grades"),
+        Metric("total_answered", _answered, percent, unit="percent", best=100.0, help="mean without failed grades"),
         *groups,
     ]  # fmt: skip
 
@@ -120,7 +121,7 @@ def run_totals(records: Sequence[Record]) -> list[float]:
 
 
 def _total(name: str, keep: Callable[[Record], bool] | None, help: str) -> Metric:
-    return Metric(name, _mean, _percent, unit="percent", best=100.0, keep=keep, help=help)
+    return Metric(name, _mean, percent, unit="percent", best=100.0, keep=keep, help=help)
 
 
 def _lists(name: str) -> Callable[[Record], bool]:
@@ -147,10 +148,6 @@ def _answered(records: Sequence[Record]) -> Sequence[float]:
 
 def _failed(records: Sequence[Record]) -> Sequence[float]:
     return (float(sum(verdict is None for record in records for verdict in record["verdicts"])),)
-
-
-def _percent(sums: np.ndarray) -> np.ndarray:
-    return 100.0 * ratio(sums)
 
 
 def _std(records: Sequence[Record]) -> float:

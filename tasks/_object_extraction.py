@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mmalign_eval.metrics.base import Metric, Record, Value, whole
+from mmalign_eval.metrics.base import Metric, Record, whole
 from mmalign_eval.metrics.chair.objects import ObjectTable
 from mmalign_eval.metrics.chair.score import COUNTS, counts, metric_of, value_of
+from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.requests import Generate, GenParams, Prompt
 from mmalign_eval.roles import JudgeRole
 
@@ -106,7 +107,7 @@ def extracted_metrics() -> list[Metric]:
         *(metric_of(name, _sums, _complete(value_of(name)), f"llm/{name}", _FROM) for name in NAMES),
         *(metric_of(name, _sums, value_of(name), f"llm/{name}_answered", _WITHOUT) for name in NAMES),
         Metric(
-            "llm/n_failed", _sums, lambda sums: sums[..., len(COUNTS)], unit="verdicts", better="neither", best=None,
+            "llm/n_failed", _sums, Formula(_FAILURES), unit="verdicts", better="neither", best=None,
             help=f"extractions that could not be read in {ATTEMPTS} attempts",
         ),
         whole(
@@ -116,6 +117,7 @@ def extracted_metrics() -> list[Metric]:
     ]  # fmt: skip
 
 
+_FAILURES = f"s[{len(COUNTS)}]"  # they come after the counts
 _FROM = "; objects as a model extracted them, undefined if an extraction failed"
 _WITHOUT = "; objects as a model extracted them, failed extractions left out"
 
@@ -126,8 +128,8 @@ def _sums(records: Sequence[Record]) -> Sequence[float]:
     return [*map(float, good), float(sum(one is None for one in verdicts))]
 
 
-def _complete(value: Value) -> Value:
-    return lambda sums: np.where(sums[..., len(COUNTS)] > 0, np.nan, value(sums))
+def _complete(value: Formula) -> Formula:
+    return Formula(f"where({_FAILURES} > 0, nan, {value})")
 
 
 def _spread(records: Sequence[Record]) -> float:

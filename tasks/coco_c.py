@@ -24,7 +24,8 @@ from mmalign_eval.data.source import Source
 from mmalign_eval.data.transforms import corrupted
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics import captions, ptb
-from mmalign_eval.metrics.base import Metric, Record, Value, by, mean
+from mmalign_eval.metrics.base import Metric, Record, by, mean
+from mmalign_eval.metrics.formula import Formula, over
 from mmalign_eval.requests import Response
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import Sample, task
@@ -104,23 +105,15 @@ def _by_pass(records: Sequence[Record]) -> Sequence[float]:
     return [float(x) for x in sums.ravel()]
 
 
-def _means(*parts: str) -> Value:
-    """Mean of the parts' mean CIDEr, of summed `_by_pass` `[..., 26]`; nan if a part has no caption."""
-    at = [PARTS.index(part) for part in parts]
-
-    def value(sums: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums[..., : len(PARTS)] / sums[..., len(PARTS) :]
-        return means[..., at].mean(axis=-1)
-
-    return value
+def _means(*parts: str) -> Formula:
+    """Mean of the parts' mean CIDEr, of `_by_pass`; undefined if a part has no caption."""
+    return over("mean", [f"s[{(place := PARTS.index(part))}] / s[{len(PARTS) + place}]" for part in parts])
 
 
-def _relative_change(sums: np.ndarray) -> np.ndarray:
+def _relative_change() -> Formula:
     """(damaged - clean) / clean in percent."""
-    damaged, clean = _means(*DAMAGED)(sums), _means(CLEAN)(sums)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(clean > 0, 100 * (damaged - clean) / clean, np.nan)
+    damaged, clean = _means(*DAMAGED), _means(CLEAN)
+    return Formula(f"where({clean} > 0, 100 * ({damaged} - {clean}) / {clean}, nan)")
 
 
 def _mean(name: str, parts: Sequence[str], what: str) -> Metric:
@@ -135,7 +128,7 @@ METRICS = (
     Metric(
         "relative_change",
         _by_pass,
-        _relative_change,
+        _relative_change(),
         unit="percent",
         best=None,
         help="(mean of the twelve - clean) / clean on the same images, in percent (SBT, table 4, in brackets)",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from mmalign_eval.tasks._ethics_files import SUBSETS, EthicsFiles, part_named
 from mmalign_eval.tasks._old_harness import OLD_SOURCE, OldHarness, OldPart, likeliest
 
@@ -19,6 +18,7 @@ from mmalign_eval.data.answers import choices, part_paths
 from mmalign_eval.data.source import Source
 from mmalign_eval.errors import BadInput
 from mmalign_eval.metrics.base import Metric, Stat, by, mean, ratio
+from mmalign_eval.metrics.formula import Formula, at, over
 from mmalign_eval.requests import RAW_TEMPLATE, Response, greedy
 from mmalign_eval.roles import AnswerFiles, Submission
 from mmalign_eval.task import LmEvalTask, Protocol, Record, Sample, task
@@ -50,6 +50,15 @@ PROTOCOLS = {
         "adversarially filtered test split; no harness and neither paper runs it",
     ),
 }
+
+
+# of hits and count of each subset; both undefined unless all five were answered
+_PAIRS = [(f"s[{2 * number}]", f"s[{2 * number + 1}]") for number in range(len(SUBSETS))]
+MEAN_OF_FIVE = over("mean", [at(ratio, 2 * number) for number in range(len(SUBSETS))])
+POOLED_OF_FIVE = Formula(
+    f"where({' * '.join(count for _, count in _PAIRS)} > 0, "
+    f"({' + '.join(hits for hits, _ in _PAIRS)}) / ({' + '.join(count for _, count in _PAIRS)}), nan)"
+)
 
 
 def in_order(doc: Doc) -> tuple[str, str, int]:
@@ -147,9 +156,9 @@ class Ethics(LmEvalTask):
         ]  # fmt: skip
         unweighted = "unweighted mean of the five acc: what the paper's one number is taken to be"
         return [
-            Metric("mean/acc", _all_parts(em=False), _mean_of_five, help=unweighted),
-            Metric("weighted/acc", _all_parts(em=False), _pooled_of_five, help="share of all rows that are right"),
-            Metric("mean/official", _all_parts(em=True), _mean_of_five, help="mean of acc (cm, util) and em (others)"),
+            Metric("mean/acc", _all_parts(em=False), MEAN_OF_FIVE, help=unweighted),
+            Metric("weighted/acc", _all_parts(em=False), POOLED_OF_FIVE, help="share of all rows that are right"),
+            Metric("mean/official", _all_parts(em=True), MEAN_OF_FIVE, help="mean of acc (cm, util) and em (others)"),
             *parts,
             *exact,
         ]
@@ -221,17 +230,3 @@ def _all_parts(em: bool) -> Stat:
         return sums
 
     return stat
-
-
-def _by_part(sums: np.ndarray) -> np.ndarray:
-    """`[..., 10]` to `[..., 5, 2]`."""
-    return sums.reshape(*sums.shape[:-1], len(SUBSETS), 2)
-
-
-def _mean_of_five(sums: np.ndarray) -> np.ndarray:
-    return ratio(_by_part(sums)).mean(axis=-1)  # nan, that is undefined, unless all five were answered
-
-
-def _pooled_of_five(sums: np.ndarray) -> np.ndarray:
-    pairs = _by_part(sums)
-    return np.where((pairs[..., 1] > 0).all(axis=-1), ratio(pairs.sum(axis=-2)), np.nan)

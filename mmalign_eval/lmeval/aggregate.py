@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ..metrics.base import Better, Metric, Record, Stat, Value, ratio, whole
+from ..metrics.base import Better, Metric, Record, Stat, ratio, whole
+from ..metrics.formula import Formula, at, over
 
 # metrics that lm-eval's own scoring makes 0 or 1 for each document (ConfigurableTask.process_results)
 ZERO_ONE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+# of a sum of log-probabilities and how many (or how long) they are
+PERPLEXITY = Formula("exp(-(s[0] / s[1]))")
+BITS = Formula("-(s[0] / s[1]) / log(2)")
 
 
 def to_metric(
@@ -45,12 +47,12 @@ def to_metric(
     }
     if aggregation is lm.bypass_agg:
         return None
-    sums: dict[Any, tuple[Stat, Value]] = {
+    sums: dict[Any, tuple[Stat, Formula]] = {
         lm.mean: (_total(name), ratio),
         lm.nanmean: (_total(name, skip_nan=True), ratio),
-        lm.perplexity: (_total(name), _perplexity),
-        lm.weighted_perplexity: (_weighted(name), _perplexity),
-        lm.bits_per_byte: (_weighted(name), _bits),
+        lm.perplexity: (_total(name), PERPLEXITY),
+        lm.weighted_perplexity: (_weighted(name), PERPLEXITY),
+        lm.bits_per_byte: (_weighted(name), BITS),
     }
     if aggregation in sums:
         stat, value = sums[aggregation]
@@ -85,15 +87,11 @@ def group_mean(name: str, members: Sequence[str], *, by_size: bool, better: Bett
     def each(records: Sequence[Record]) -> Sequence[float]:
         return [s for member in members for s in _total(member)([r for r in records if member in r])]
 
-    def mean_of_means(sums: np.ndarray) -> np.ndarray:
-        pairs = sums.reshape(*sums.shape[:-1], len(members), 2)
-        means = ratio(pairs)
-        return np.nanmean(means, axis=-1)  # a task without answered documents is left out, as in lm-eval
-
     fields: dict[str, Any] = {"better": better, "best": 1.0 if zero_one else None, "keep": keep}
     if by_size:
         return Metric(name, pooled, ratio, proportion=zero_one, **fields)
-    return Metric(name, each, mean_of_means, **fields)
+    # a task without answered documents is left out, as in lm-eval
+    return Metric(name, each, over("mean_defined", [at(ratio, 2 * i) for i in range(len(members))]), **fields)
 
 
 def _has(field: str) -> Callable[[Record], bool]:
@@ -114,11 +112,3 @@ def _weighted(field: str) -> Stat:
         return (float(sum(r[field][0] for r in records)), float(sum(r[field][1] for r in records)))
 
     return stat
-
-
-def _perplexity(sums: np.ndarray) -> np.ndarray:
-    return np.exp(-ratio(sums))
-
-
-def _bits(sums: np.ndarray) -> np.ndarray:
-    return -ratio(sums) / math.log(2)

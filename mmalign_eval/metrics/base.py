@@ -36,6 +36,7 @@ class Metric:
         best: Its best possible value, or None if unbounded or not known.
         keep: Which records count (a split); None: all.
         help: One line: what it is and where it is defined.
+        interval: Whether resampling clusters says how uncertain it is; not of a count of questions or answers.
         corpus: For a number that no sums give (a median, a correlation): all records to the value. `stat` and `value`
             are then not used, and its interval costs one call a resample.
     """
@@ -49,6 +50,7 @@ class Metric:
     best: float | None = 1.0
     keep: Callable[[Record], bool] | None = None
     help: str = ""
+    interval: bool = True
     corpus: Callable[[Sequence[Record]], float] | None = None
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import meteor, ptb
-from .base import Metric, Record, Value, mean
+from .base import Metric, Record, mean
 from .cider import ORDER, Cider, cider
+from .formula import Formula
 
 SIGNATURE = {"tokenizer": ptb.SIGNATURE, "meteor": meteor.SIGNATURE, "scorer": "pycocoevalcap"}
 SMALL, TINY = 1e-9, 1e-15  # against division by zero, as in pycocoevalcap's bleu_scorer.py
@@ -86,19 +87,14 @@ def bleu_counts(hypothesis: str, references: Sequence[str]) -> list[int]:
     return [length, closest, *counts["guess"], *counts["correct"]]
 
 
-def bleu(order: int) -> Value:
-    """Corpus BLEU up to n-grams of `order` from summed `bleu_counts` `[..., 10]` (Papineni et al. 2002).
+def bleu(order: int) -> Formula:
+    """Corpus BLEU up to n-grams of `order`, of summed `bleu_counts` (Papineni et al. 2002).
 
     Clipped precisions without smoothing but for pycocoevalcap's constants, and its brevity penalty.
     """
-
-    def value(sums: np.ndarray) -> np.ndarray:
-        guess, correct = sums[..., 2 : 2 + order], sums[..., 2 + ORDER : 2 + ORDER + order]
-        geometric = ((correct + TINY) / (guess + SMALL)).prod(axis=-1) ** (1 / order)
-        short = (sums[..., 0] + TINY) / (sums[..., 1] + SMALL)
-        return geometric * np.exp(np.minimum(0.0, 1 - 1 / short))
-
-    return value
+    precisions = [f"(s[{2 + ORDER + n}] + {TINY}) / (s[{2 + n}] + {SMALL})" for n in range(order)]
+    geometric = f"({' * '.join(f'({p})' for p in precisions)}) ** (1 / {order})"
+    return Formula(f"{geometric} * exp(minimum(0, 1 - (s[1] + {SMALL}) / (s[0] + {TINY})))")
 
 
 def _tokenized(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
@@ -122,6 +118,6 @@ CAPTION_METRICS = (
         Metric(f"Bleu_{n}", _bleu_sums, bleu(n), help=f"corpus BLEU, n-grams up to {n}; pycocoevalcap")
         for n in range(1, ORDER + 1)
     ),
-    Metric("METEOR", _meteor_sums, meteor.score, help="METEOR 1.5, English, of summed statistics; its jar"),
+    Metric("METEOR", _meteor_sums, meteor.SCORE, help="METEOR 1.5, English, of summed statistics; its jar"),
     mean("ROUGE_L", "ROUGE_L", help="mean ROUGE-L, beta 1.2; pycocoevalcap"),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .formula import Formula
 from .java import JavaServer, jar
 
 JAR = ("meteor", "meteor-1.5.jar")
@@ -17,6 +18,11 @@ SIGNATURE = "meteor-1.5 en -norm"
 # the jar's parameters for English (task "rank"): Denkowski and Lavie 2014, table 3
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # matches by exact form, stem, synonym, paraphrase
+# of summed segment numbers: F-mean times (1 - fragmentation penalty); 0 without a match
+SCORE = Formula(
+    f"defined_or((1 - {GAMMA} * (s[4] / (s[5] / 2)) ** {BETA}) / ((1 - {ALPHA}) / (s[0] / s[1]) "
+    f"+ {ALPHA} / (s[2] / s[3])), 0)"
+)
 FIELDS = 23  # numbers in a statistics line of the jar
 _running: list[JavaServer] = []
 
@@ -69,15 +75,6 @@ def sums(line: str) -> list[float]:
     ]
     broken = 0.0 if in_full and chunks == 1 else float(chunks)
     return [*(round(x, 6) for x in weighted), broken, float(words + ref_words)]
-
-
-def score(total: np.ndarray) -> np.ndarray:
-    """METEOR of summed segment numbers `[..., 6]`: F-mean times (1 - fragmentation penalty); 0 without a match."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p, r = total[..., 0] / total[..., 1], total[..., 2] / total[..., 3]
-        f_mean = 1 / ((1 - ALPHA) / p + ALPHA / r)
-        penalty = GAMMA * (total[..., 4] / (total[..., 5] / 2)) ** BETA
-        return np.nan_to_num(f_mean * (1 - penalty), nan=0.0)
 
 
 def _clean(text: str) -> str:

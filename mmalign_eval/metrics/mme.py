@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from .base import Metric, Record, Stat, Value, by, ratio
+from .base import Metric, Record, Stat, by, percent
+from .formula import Formula, at, over
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -66,25 +65,17 @@ def _others(records: Sequence[Record]) -> Sequence[float]:
     return (float(sum(r["answer"] == "other" for r in records)),)
 
 
-def _percent(sums: np.ndarray) -> np.ndarray:
-    return 100 * ratio(sums)
-
-
-def score(sums: np.ndarray) -> np.ndarray:
-    """100 acc + 100 acc_plus, of tallies `[..., 4]`."""
-    return _percent(sums[..., :2]) + _percent(sums[..., 2:])
-
-
+SCORE = Formula("100 * s[0] / s[1] + 100 * s[2] / s[3]")  # acc + acc_plus, of a tally
 _ACC_PLUS_HELP = "images with both questions right / images with both answered, in percent"
 _COUNTS = (
-    Metric("acc", _right, _percent, unit="percent", proportion=True, best=100.0, help="questions right, in percent"),
-    Metric("acc_plus", _both, _percent, unit="percent", proportion=True, best=100.0, help=_ACC_PLUS_HELP),
+    Metric("acc", _right, percent, unit="percent", proportion=True, best=100.0, help="questions right, in percent"),
+    Metric("acc_plus", _both, percent, unit="percent", proportion=True, best=100.0, help=_ACC_PLUS_HELP),
 )
 _OTHER = Metric(
-    "other", _others, lambda sums: sums[..., 0], unit="answers", better="lower", best=0.0,
+    "other", _others, Formula("s[0]"), unit="answers", better="lower", best=0.0,
     help="answers that are neither yes nor no; they count as wrong",
 )  # fmt: skip
-_SCORE = Metric("score", tally, score, unit="points", best=200.0, help="acc + acc_plus (0-200)")
+_SCORE = Metric("score", tally, SCORE, unit="points", best=200.0, help="acc + acc_plus (0-200)")
 
 
 def mme_metrics() -> list[Metric]:
@@ -104,7 +95,7 @@ def mme_metrics() -> list[Metric]:
 def total(name: str, subtasks: Sequence[str]) -> Metric:
     """The sum of the scores of some subtasks, 200 points each."""
     told = f"sum of the scores of {', '.join(subtasks)}"
-    value = _sum_of_scores(len(subtasks))
+    value = over("sum", [at(SCORE, 4 * number) for number in range(len(subtasks))])
     return Metric(name, _side_by_side(tuple(subtasks)), value, unit="points", best=200.0 * len(subtasks), help=told)
 
 
@@ -113,10 +104,3 @@ def _side_by_side(subtasks: tuple[str, ...]) -> Stat:
         return [n for name in subtasks for n in tally([r for r in records if r["subtask"] == name])]
 
     return stat
-
-
-def _sum_of_scores(subtasks: int) -> Value:
-    def value(sums: np.ndarray) -> np.ndarray:
-        return score(sums.reshape(*sums.shape[:-1], subtasks, 4)).sum(axis=-1)
-
-    return value

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .base import Metric, Record, Stat, ratio, whole
+from .base import Metric, Record, Stat, percent, whole
+from .formula import Formula
 
 NA_THRESHOLD = 1.0  # its --na-prob-thresh: an answer counts as withheld where the no-answer probability is above
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
@@ -93,15 +94,6 @@ def best_threshold(records: Sequence[Record], field: str) -> tuple[float, float]
     return 100.0 * float(reached[at]) / len(records), float(table[at, 0])
 
 
-def _percent(sums: np.ndarray) -> np.ndarray:
-    return 100.0 * ratio(sums)
-
-
-def _counted(sums: np.ndarray) -> np.ndarray:
-    # undefined for resampled sums: a count has no interval
-    return np.where((sums[..., 1] > 0) & (sums.ndim == 1), sums[..., 1], np.nan)
-
-
 def _sums(field: str) -> Stat:
     def stat(records: Sequence[Record]) -> Sequence[float]:
         return (float(sum(r[field] for r in records)), float(len(records)))
@@ -138,11 +130,11 @@ def squad_metrics() -> list[Metric]:
     ):
         of = f"over {about} (evaluate-v2.0.py)"
         found += [
-            Metric(f"{prefix}exact", _EXACT, _percent, unit="percent", proportion=True, best=100.0, keep=keep,
+            Metric(f"{prefix}exact", _EXACT, percent, unit="percent", proportion=True, best=100.0, keep=keep,
                    help=f"answers equal to a reference after normalisation, {of}"),
-            Metric(f"{prefix}f1", _F1, _percent, unit="percent", best=100.0, keep=keep, help=f"token F1, {of}"),
-            Metric(f"{prefix}total", _EXACT, _counted, unit="questions", better="neither", best=None, keep=keep,
-                   help=f"how many were scored, {about}"),
+            Metric(f"{prefix}f1", _F1, percent, unit="percent", best=100.0, keep=keep, help=f"token F1, {of}"),
+            Metric(f"{prefix}total", _EXACT, Formula("s[1]"), unit="questions", better="neither", best=None, keep=keep,
+                   interval=False, help=f"how many were scored, {about}"),
         ]  # fmt: skip
     for name in ("exact", "f1"):
         field = f"raw_{name}"

@@ -6,15 +6,18 @@ positive class is "yes". Where the official script would divide by zero the metr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from .base import Metric, Record, Stat, Value, ratio
+from .base import Metric, Record, Stat, ratio
+from .formula import Formula, at, over
 
 OUTCOMES = ("TP", "FP", "TN", "FN")
 _OUTCOME_HELP = {"TP": "yes, rightly", "FP": "yes, wrongly", "TN": "no, rightly", "FN": "no, wrongly"}
 _NEGATIVE_WORDS = frozenset({"No", "not", "no"})
+
+# of confusion counts; F1 is 2PR / (P + R), undefined where precision or recall is, or both are 0
+ACCURACY = Formula("(s[0] + s[2]) / (s[0] + s[1] + s[2] + s[3])")
+F1 = Formula("where(s[0] > 0, 2 * s[0] / (2 * s[0] + s[1] + s[3]), nan)")
 
 
 def official_yes_no(text: str) -> str:
@@ -39,17 +42,6 @@ def confusion(records: Sequence[Record]) -> Sequence[float]:
     return [float(outcomes.count(name)) for name in OUTCOMES]
 
 
-def accuracy(sums: np.ndarray) -> np.ndarray:
-    """(TP + TN) / all, of confusion counts `[..., 4]`."""
-    return _divide(sums[..., 0] + sums[..., 2], sums.sum(axis=-1))
-
-
-def f1(sums: np.ndarray) -> np.ndarray:
-    """2PR / (P + R), of confusion counts `[..., 4]`; undefined where precision or recall is, or both are 0."""
-    tp, fp, fn = sums[..., 0], sums[..., 1], sums[..., 3]
-    return np.where(tp > 0, _divide(2 * tp, 2 * tp + fp + fn), np.nan)
-
-
 def _right(records: Sequence[Record]) -> Sequence[float]:
     return (float(sum(r["outcome"][0] == "T" for r in records)), float(len(records)))
 
@@ -72,7 +64,7 @@ BINARY_METRICS = (
     Metric("accuracy", _right, ratio, proportion=True, help="(TP + TN) / all"),
     Metric("precision", _precision, ratio, proportion=True, help="TP / (TP + FP); undefined if yes is never said"),
     Metric("recall", _recall, ratio, proportion=True, help="TP / (TP + FN)"),
-    Metric("f1", confusion, f1, help="2PR / (P + R); undefined if there is no true positive"),
+    Metric("f1", confusion, F1, help="2PR / (P + R); undefined if there is no true positive"),
     Metric(
         "yes_ratio", _said_yes, ratio, better="neither", proportion=True, best=None,
         help="answers parsed as yes / all (half of POPE's labels are yes)",
@@ -80,18 +72,15 @@ BINARY_METRICS = (
 )  # fmt: skip
 
 
-def _cell(place: int) -> Value:
-    return lambda sums: sums[..., place]
-
-
 COUNTS = tuple(
     Metric(
         name,
         confusion,
-        _cell(place),
+        Formula(f"s[{place}]"),
         unit="answers",
         better="neither",
         best=None,
+        interval=False,
         help=f"answers {_OUTCOME_HELP[name]}",
     )
     for place, name in enumerate(OUTCOMES)
@@ -105,9 +94,12 @@ def mean_over(field: str, parts: Sequence[str]) -> list[Metric]:
     are kept side by side and resampled together.
     """
     stat = _side_by_side(field, tuple(parts))
+    places = [len(OUTCOMES) * number for number in range(len(parts))]
     return [
-        Metric(f"mean/{name}", stat, _mean_of(value, len(parts)), help=f"mean {name} of {', '.join(parts)}")
-        for name, value in (("accuracy", accuracy), ("f1", f1))
+        Metric(
+            f"mean/{name}", stat, over("mean", [at(of, p) for p in places]), help=f"mean {name} of {', '.join(parts)}"
+        )
+        for name, of in (("accuracy", ACCURACY), ("f1", F1))
     ]
 
 
@@ -116,15 +108,3 @@ def _side_by_side(field: str, parts: tuple[str, ...]) -> Stat:
         return [n for part in parts for n in confusion([r for r in records if r[field] == part])]
 
     return stat
-
-
-def _mean_of(value: Callable[[np.ndarray], np.ndarray], parts: int) -> Value:
-    def mean(sums: np.ndarray) -> np.ndarray:
-        return value(sums.reshape(*sums.shape[:-1], parts, len(OUTCOMES))).mean(axis=-1)
-
-    return mean
-
-
-def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(bottom != 0, top / np.where(bottom == 0, 1, bottom), np.nan)

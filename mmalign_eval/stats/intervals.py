@@ -83,7 +83,7 @@ def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
     value = float(metric.value(sums.sum(axis=0)))
     if not np.isfinite(value):
         return made(None, None, None, None)
-    if clusters < 2:
+    if clusters < 2 or not metric.interval:
         return made(value, None, None, None)
     if metric.proportion:
         low, high, stderr = _wilson(sums, clusters)

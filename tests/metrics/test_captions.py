@@ -81,7 +81,7 @@ def test_meteor_of_perfect_and_of_no_matches():
     perfect = meteor.sums("5 5 2 2 3 3 2 2 0 0 0 0 0 0 0 0 0 0 0 0 1 5 5")
     nothing = meteor.sums("0 6 0 3 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")
     assert perfect[4] == 0.0
-    assert meteor.score(np.array([perfect, nothing, np.zeros(6)])).tolist() == [1.0, 0.0, 0.0]
+    assert meteor.SCORE(np.array([perfect, nothing, np.zeros(6)])).tolist() == [1.0, 0.0, 0.0]
     with pytest.raises(ValueError, match="numbers, expected 23"):
         meteor.sums("1 2 3")
 

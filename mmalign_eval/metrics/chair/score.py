@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ...requests import MARKS, Response
-from ..base import Metric, Stat, Value
+from ..base import Metric, Stat
+from ..formula import Formula, at, put
 from .objects import Mention
 
 Record = dict[str, Any]
@@ -29,7 +30,6 @@ CUTS = (64, 128, 512)  # of MARKS: the lengths that have metrics of their own
 RECALLS = (40, 50, 60)  # percent
 WORDS_PER_TOKEN = 0.75  # of English in the usual vocabularies; only where a backend does not tell its tokens
 _FULL = len(MARKS)  # the whole answer comes after all its beginnings
-_SHAPE = (_FULL + 1, len(COUNTS))
 
 
 def counts(mentions: Sequence[Mention], objects: Collection[str], words: int) -> list[int]:
@@ -97,13 +97,19 @@ def chair_record(
 
 def chair_metrics(*names: str) -> list[Metric]:
     """The metrics named, for whole answers: of `CHAIRs`, `CHAIRi`, `CHAIRs_refine`, `recall`, `len` and the rest."""
-    return [metric_of(name, _counted, _at(_FULL, _VALUES[name])) for name in names]
+    return [metric_of(name, _counted, at(_VALUES[name], _FULL * len(COUNTS))) for name in names]
 
 
 def length_matched(*names: str) -> list[Metric]:
     """Those metrics for answers cut at each of `CUTS` tokens, then at each of `RECALLS` (without recall itself)."""
     cut = [
-        metric_of(name, _counted, _at(MARKS.index(tokens), _VALUES[name]), f"{name}@{tokens}", _CUT.format(tokens))
+        metric_of(
+            name,
+            _counted,
+            at(_VALUES[name], MARKS.index(tokens) * len(COUNTS)),
+            f"{name}@{tokens}",
+            _CUT.format(tokens),
+        )
         for tokens in CUTS
         for name in names
     ]
@@ -116,14 +122,14 @@ def length_matched(*names: str) -> list[Metric]:
     return [*cut, *level]
 
 
-def metric_of(name: str, stat: Stat, value: Value, called: str = "", more: str = "") -> Metric:
+def metric_of(name: str, stat: Stat, value: Formula, called: str = "", more: str = "") -> Metric:
     """A metric of `COUNTS`, with its unit, direction, best value and explanation."""
     unit, better, best, told = _FACTS[name]
     return Metric(called or name, stat, value, unit=unit, better=better, best=best, help=told + more)
 
 
-def value_of(name: str) -> Value:
-    """What makes the metric `name` of sums `[..., 8]` of `COUNTS`."""
+def value_of(name: str) -> Formula:
+    """What makes the metric `name` of sums of `COUNTS`."""
     return _VALUES[name]
 
 
@@ -132,63 +138,46 @@ def _counted(records: Sequence[Record]) -> Sequence[float]:
     return total
 
 
-def _at(cut: int, value: Value) -> Value:
-    return lambda sums: value(sums.reshape(*sums.shape[:-1], *_SHAPE)[..., cut, :])
-
-
-def _at_recall(percent: float, value: Value) -> Value:
-    def at(sums: np.ndarray) -> np.ndarray:
-        curve = sums.reshape(*sums.shape[:-1], *_SHAPE)
-        return value(_interpolated(curve, percent / 100))
-
-    return at
-
-
-def _interpolated(curve: np.ndarray, recall: float) -> np.ndarray:
-    """Counts `[..., 8]` at a recall, of those `[..., cuts, 8]` of longer and longer beginnings; nan beyond them.
+def _at_recall(percent: int, value: Formula) -> Formula:
+    """A formula of `COUNTS` where the recall comes up to a level, as the answers get longer.
 
     Nothing said comes first: no mention, and the same answers and objects. Between two lengths all counts are linear.
     """
-    nothing = np.where(np.isin(COUNTS, ("answers", "objects")), curve[..., :1, :], 0.0)
-    curve = np.concatenate([nothing, curve], axis=-2)
-    found, wanted = curve[..., COUNTS.index("found")], recall * curve[..., 0, COUNTS.index("objects")]
-    reached: np.ndarray = np.maximum.accumulate(found, axis=-1) >= np.expand_dims(wanted, -1)
-    after = np.argmax(reached, axis=-1)
-    before = np.maximum(after - 1, 0)
-    high, low = (np.take_along_axis(curve, i[..., None, None], axis=-2)[..., 0, :] for i in (after, before))
-    step = (high - low)[..., COUNTS.index("found")]
-    share = np.where(step > 0, (wanted - low[..., COUNTS.index("found")]) / np.where(step > 0, step, 1), 1.0)
-    return np.where(reached.any(axis=-1, keepdims=True), low + share[..., None] * (high - low), np.nan)
+
+    def count(place: int, length: int) -> str:
+        """One of the counts at a length: 0 is nothing said, then come the beginnings and the whole."""
+        if length == 0:
+            return f"s[{place}]" if COUNTS[place] in ("answers", "objects") else "0"
+        return f"s[{(length - 1) * len(COUNTS) + place}]"
+
+    def interpolated(place: int) -> str:
+        found, objects = COUNTS.index("found"), COUNTS.index("objects")
+        points = (f"{count(found, length)}, {count(place, length)}" for length in range(_FULL + 2))
+        return f"reach({percent / 100} * {count(objects, 0)}, {', '.join(points)})"
+
+    return put(value, interpolated)
 
 
-def _ratio(part: str, whole: str, scale: float = 100.0, complement: bool = False) -> Value:
-    def value(sums: np.ndarray) -> np.ndarray:
-        top, bottom = sums[..., COUNTS.index(part)], sums[..., COUNTS.index(whole)]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan)
-        return scale * (1 - ratio if complement else ratio)
-
-    return value
+def _ratio(part: str, whole: str, scale: int = 100) -> Formula:
+    return Formula(f"{scale} * (s[{COUNTS.index(part)}] / s[{COUNTS.index(whole)}])")
 
 
-def _harmonic(first: Value, second: Value) -> Value:
-    def value(sums: np.ndarray) -> np.ndarray:
-        a, b = first(sums), second(sums)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(a + b > 0, 2 * a * b / np.where(a + b > 0, a + b, 1), np.nan)
+def _rest(part: str, whole: str) -> Formula:
+    return Formula(f"100 * (1 - s[{COUNTS.index(part)}] / s[{COUNTS.index(whole)}])")
 
-    return value
+
+def _harmonic(a: Formula, b: Formula) -> Formula:
+    return Formula(f"2 * ({a}) * ({b}) / ({a} + {b})")
 
 
 _RECALL, _NAMING = _ratio("found", "objects"), _ratio("naming", "answers")
-_OBJECT_CORRECT = _ratio("hallucinated", "mentioned", complement=True)
-_CORRECT = _ratio("hallucinating", "naming", complement=True)
-_VALUES: dict[str, Value] = {
+_OBJECT_CORRECT, _CORRECT = _rest("hallucinated", "mentioned"), _rest("hallucinating", "naming")
+_VALUES: dict[str, Formula] = {
     "CHAIRs": _ratio("hallucinating", "answers"),
     "CHAIRs_refine": _ratio("hallucinating", "naming"),
     "CHAIRi": _ratio("hallucinated", "mentioned"),
     "recall": _RECALL,
-    "len": _ratio("words", "answers", scale=1.0),
+    "len": _ratio("words", "answers", scale=1),
     "correct_rate": _CORRECT,
     "object_correct_rate": _OBJECT_CORRECT,
     "object_f1": _harmonic(_RECALL, _OBJECT_CORRECT),
