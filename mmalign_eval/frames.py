@@ -49,7 +49,8 @@ class Results:
     def __repr__(self) -> str:
         models = list(dict.fromkeys(self._models.values()))
         problems = f"; not read: {len(self.problems)}" if self.problems else ""
-        return f"<Results of {', '.join(models)}: {len(self.runs)}{problems}>"
+        whose = ", ".join(models) if len(models) < 5 else f"{len(models)} models"
+        return f"<Results of {whose}: {len(self.runs)}{problems}>"
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
