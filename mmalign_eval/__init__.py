@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .compare import Comparison, compare
     from .derive import blank, corrupt, noise, shuffle
     from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
     from .frames import Results, load_results
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Choose": "requests",
+    "Comparison": "compare",
     "GenParams": "requests",
     "Generate": "requests",
     "ImageRef": "requests",
@@ -35,6 +37,7 @@ _WHERE = {
     "Sample": "task",
     "Task": "task",
     "blank": "derive",
+    "compare": "compare",
     "corrupt": "derive",
     "evaluate": "evaluate",
     "load_model": "models.opening:open_model",
@@ -47,9 +50,9 @@ _WHERE = {
 }
 
 __all__ = [
-    "Choose", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter", "Response",
-    "Results", "RunConfig", "RunOutcome", "Sample", "Task", "blank", "corrupt", "evaluate", "load_model",
-    "load_results", "noise", "read_result", "read_samples", "shuffle", "task",
+    "Choose", "Comparison", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter",
+    "Response", "Results", "RunConfig", "RunOutcome", "Sample", "Task", "blank", "compare", "corrupt", "evaluate",
+    "load_model", "load_results", "noise", "read_result", "read_samples", "shuffle", "task",
 ]  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def load_results(path: str | os.PathLike[str], *more: str | os.PathLike[str], fi
     Files that are damaged or of another version are left out, with a line in `problems` and a warning each.
 
     Args:
-        path: A result file, a folder, or a glob of such (`results/*/pope.json`).
+        path: A result file, a folder, or a glob of such (`results/*/TASK.json`).
         more: Further ones; a file that several of them name is read once.
         fields: Fields of the tasks' records that `samples` has as well, as columns `record.FIELD`.
 

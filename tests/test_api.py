@@ -74,7 +74,9 @@ class TestNames:
         )
         assert python(code) == "[]"
 
-    @pytest.mark.parametrize(("submodule", "name"), [("evaluate", "RunConfig"), ("task", "Task")])
+    @pytest.mark.parametrize(
+        ("submodule", "name"), [("evaluate", "RunConfig"), ("task", "Task"), ("compare", "Change")]
+    )
     def test_a_submodule_of_the_same_name_does_not_hide_the_function(self, submodule: str, name: str) -> None:
         checks = f"assert callable(m.{submodule}) and m.{submodule}.__name__ == {submodule!r}; "
         first = f"import mmalign_eval as m; from mmalign_eval.{submodule} import {name}; {checks}"
@@ -180,6 +182,34 @@ class TestSamples:
     def test_answers_and_references_speak_alike(self, runs: Runs) -> None:
         path = runs.run("right", RIGHT)
         assert all(said(row) == row["reference"] for row in read_samples(path, read_result(path)))
+
+
+class TestCompare:
+    def test_it_compares_each_with_the_first_and_prints_nothing(
+        self, runs: Runs, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, script in (("no", SAYS_NO), ("right", RIGHT), ("fails", FAILS)):
+            runs.run(name, script)
+        capsys.readouterr()
+        out = runs.root / "out"
+        found = mmalign_eval.compare(out / "no", out / "right", str(out / "fails"))
+        assert capsys.readouterr() == ("", "")
+        assert [(one.base, one.other) for one in found] == [("no", "right"), ("no", "fails")]
+        change = found[0].frame().iloc[0]
+        assert (change.metric, change.base, change.other, change.delta) == ("accuracy", 0.5, 1.0, 0.5)
+        assert (change.wins, change.losses, change.ties, change.n) == (6, 0, 6, 12)
+        assert found[1].changes[0].paired.left_out == 1
+
+    def test_a_model_with_itself_changes_nothing(self, runs: Runs) -> None:
+        path = runs.run("no", SAYS_NO)
+        (found,) = mmalign_eval.compare(path, path)
+        row = found.frame().iloc[0]
+        assert (row.delta, row.low, row.high, row.p, row.p_holm, row.significant) == (0, 0, 0, 1, 1, False)
+
+    def test_a_place_that_is_not_there(self, runs: Runs) -> None:
+        path = runs.run("no", SAYS_NO)
+        with pytest.raises(BadInput, match="nowhere"):
+            mmalign_eval.compare(path, runs.root / "nowhere")
 
 
 class TestPlaces:
