@@ -187,6 +187,11 @@ def mark(x: float, y: float, series: int, *, is_open: bool = False, title: str =
     )
 
 
+def stroke(series: int) -> str:
+    """Class of a series' lines."""
+    return f"line l{series % len(SERIES_LIGHT)}"
+
+
 def whisker(x1: float, y1: float, x2: float, y2: float, kind: str = "whisker", cap: float = 4) -> str:
     """An interval with its two caps, horizontal or vertical."""
     across = (0.0, cap) if y1 == y2 else (cap, 0.0)
@@ -230,14 +235,31 @@ def wrapped(text: str, width: float, size: float = SIZE) -> list[str]:
     return lines
 
 
-def legend(names: Iterable[str], top: float) -> tuple[list[str], float]:
-    """Names of series with their marks, side by side in as many lines as they need."""
-    body, x, y = [], 12.0, top + 12
+def legend(
+    names: Iterable[str], top: float, *, left: float = 12.0, right: float = WIDTH - 12.0, lines: bool = False
+) -> tuple[list[str], float]:
+    """Names of series with their marks, side by side in as many lines as they need.
+
+    Args:
+        names: Of series 0, 1, ...
+        top: Where it begins.
+        left: Edge.
+        right: Edge.
+        lines: With a piece of each series' line.
+
+    Returns:
+        The markup, and where what follows may begin.
+    """
+    body: list[str] = []
+    sign = 26.0 if lines else 10.0
+    x, y = left, top + 12
     for i, name in enumerate(names):
-        wide = min(text_width(plain(name), SMALL), 220.0)
-        if x > 12 and x + wide + 30 > WIDTH:
-            x, y = 12.0, y + LINE
-        body.append(mark(x + 5, y - 4, i))
-        body.append(label(name, x + 15, y, width=wide, size=SMALL))
-        x += wide + 36
-    return body, y + 6
+        wide = min(text_width(plain(name), SMALL), 220.0, right - left - sign - 6)
+        if x > left and x + sign + 6 + wide > right:
+            x, y = left, y + LINE
+        if lines:
+            body.append(line(x, y - 4, x + sign, y - 4, stroke(i), DASHES[i % len(DASHES)]))
+        body.append(mark(x + sign / 2, y - 4, i))
+        body.append(label(name, x + sign + 6, y, width=wide, size=SMALL))
+        x += sign + wide + 20
+    return body, y + 8

@@ -1,0 +1,107 @@
+"""The forest plot: what changed from base to other, metric by metric, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from ...compare import Change, Comparison
+from ...tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_delta, shown_p, shown_value
+from .bars import shown_scale
+from .figure import Figure, named
+from .rows import Block, Cell, Row, row_chart
+
+PERCENT = ("fraction", "percent")
+LOWER, NEITHER = "\u2193", "\u2194"  # behind the names of metrics: lower is better, no direction is better
+SERIES = {"higher": 0, "lower": 0, "neither": 3}  # another shape and colour where right is not better
+
+
+def forest(comparison: Comparison) -> Figure | None:
+    """Differences of the headline metrics with 95 % intervals; None if there are none.
+
+    Metrics in percent share one panel. All others have a panel for each task and unit, for a point of one task is not
+    one of another. Where lower is better the sign is turned in the drawing, not in the number beside it: what lies
+    right of zero is better everywhere.
+    """
+    changes = [change for change in comparison.changes if change.headline]
+    if all(change.paired.delta is None for change in changes):
+        return None
+    labels = _labels(changes)
+    percent = [change for change in changes if change.unit in PERCENT]
+    others = [change for change in changes if change.unit not in PERCENT]
+    blocks = [_block(percent, labels, "percentage points")] if percent else []
+    for (_, unit), group in groupby(others, key=lambda change: (_key(change), change.unit)):
+        blocks.append(_block(list(group), labels, unit))
+    title = f"{comparison.other} against {comparison.base}"
+    caption = _caption(changes)
+    data = (
+        ("task", "metric", "base", "other", "difference", "95 % interval", "p"),
+        *(_data(c, labels) for c in changes),
+    )
+    name = named("differences", comparison.base, comparison.other)
+    return Figure(name, title, caption, row_chart(title, caption, blocks), data)
+
+
+def _key(change: Change) -> tuple[str, str, str]:
+    return change.task, change.protocol, change.judge
+
+
+def _labels(changes: Iterable[Change]) -> dict[tuple[str, str, str], str]:
+    """What tasks are called: with protocol and judge where the name alone stands for two."""
+    keys = list(dict.fromkeys(map(_key, changes)))
+    names = [task for task, _, _ in keys]
+    return {
+        key: key[0] if names.count(key[0]) == 1 else f"{key[0]}@{key[1]}" + (f"+{key[2]}" if key[2] else "")
+        for key in keys
+    }
+
+
+def _block(changes: list[Change], labels: dict[tuple[str, str, str], str], unit: str) -> Block:
+    rows = tuple(
+        Row(labels[_key(change)], _metric(change), SERIES[change.better], (_cell(change),)) for change in changes
+    )
+    turned = all(change.better == "neither" for change in changes)
+    return Block(("",), unit if turned else f"worse \u2190 {unit} \u2192 better", rows)
+
+
+def _metric(change: Change) -> str:
+    return change.metric + {"lower": f" {LOWER}", "neither": f" {NEITHER}"}.get(change.better, "")
+
+
+def _cell(change: Change) -> Cell:
+    pair = change.paired
+    factor = shown_scale(change.unit) * (-1 if change.better == "lower" else 1)
+    ends = [None if value is None else value * factor for value in (pair.delta, pair.low, pair.high)]
+    if change.better == "lower":
+        ends = [ends[0], ends[2], ends[1]]
+    return Cell(*ends, text=_text(change), is_open=not change.significant)
+
+
+def _text(change: Change) -> str:
+    delta = shown_delta(change.paired.delta, change.unit, change.paired.base)
+    marks = ROUGH * change.rough + SIGNIFICANT * change.significant
+    return " ".join(filter(None, (delta, shown_p(change.p_holm), marks)))
+
+
+def _data(change: Change, labels: dict[tuple[str, str, str], str]) -> tuple[str, ...]:
+    pair, unit = change.paired, change.unit
+    interval = "-"
+    if pair.low is not None and pair.high is not None:
+        interval = f"{shown_delta(pair.low, unit, pair.base)} .. {shown_delta(pair.high, unit, pair.base)}"
+        interval += f" {ROUGH}" * change.rough
+    p = shown_p(change.p_holm) + f" {SIGNIFICANT}" * change.significant
+    values = (shown_value(pair.base, unit), shown_value(pair.other, unit), shown_delta(pair.delta, unit, pair.base))
+    return (labels[_key(change)], _metric(change), *values, interval, p)
+
+
+def _caption(changes: list[Change]) -> str:
+    parts = [
+        f"Differences with 95 % intervals; filled and {SIGNIFICANT}: p < .05 after Holm's adjustment, as p is shown."
+    ]
+    if any(change.better == "lower" for change in changes):
+        parts.append(f"{LOWER} lower is better: drawn with its sign turned.")
+    if any(change.better == "neither" for change in changes):
+        parts.append(f"{NEITHER} no direction is better: right is more.")
+    if any(change.rough for change in changes):
+        parts.append(f"{ROUGH} from fewer than {FEW_CLUSTERS} clusters: the interval is rough.")
+    return " ".join(parts)
