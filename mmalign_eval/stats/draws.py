@@ -7,13 +7,13 @@ whole numbers of clusters, added in float64, so that counts stay exact on every 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 
 SEED = 20_000
 BLOCK = 2_000_000  # numbers drawn at once: 16 MB
-KEPT = 16_000_000  # largest table of draws that is kept for the next metric: one byte each
+CHUNK = 200_000  # numbers multiplied at once: what a processor's cache holds
+KEPT = 200_000_000  # bytes of draws kept for the next metric and the next result, one for each cluster and draw
 FEW = 32  # clusters for each distinct row from which on rows are counted before drawing
 
 
@@ -28,8 +28,11 @@ def resample(sums: np.ndarray, draws: int) -> np.ndarray:
         rng = np.random.Generator(np.random.Philox(SEED))
         return rng.multinomial(len(sums), counts / len(sums), size=draws) @ kinds
     out = np.empty((draws, sums.shape[1]))
+    rows = max(1, CHUNK // len(sums))
     for start, weights in _weights(len(sums), draws):
-        out[start : start + len(weights)] = weights.astype(np.float64) @ sums
+        for at in range(0, len(weights), rows):
+            chunk = weights[at : at + rows].astype(np.float64)
+            out[start + at : start + at + len(chunk)] = chunk @ sums
     return out
 
 
@@ -47,7 +50,7 @@ def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
     if kinds is not None:
         return rng.binomial(counts, 0.5, size=(draws, len(counts))) @ kinds
     out = np.empty((draws, differences.shape[1]))
-    rows = max(1, 4 * BLOCK // clusters)
+    rows = max(1, CHUNK // clusters)
     for start in range(0, draws, rows):
         count = min(rows, draws - start)
         coins = np.frombuffer(rng.bytes(count * (-(-clusters // 8))), np.uint8).reshape(count, -1)
@@ -74,18 +77,20 @@ def _kinds(sums: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def _weights(clusters: int, draws: int) -> Iterator[tuple[int, np.ndarray]]:
-    """How often each draw has each cluster, in blocks of draws: first draw of the block, `[rows, clusters]` uint8."""
-    if clusters * draws <= KEPT:
-        table = _kept(clusters, draws)
-        rows = max(1, BLOCK // clusters)
-        yield from ((start, table[start : start + rows]) for start in range(0, draws, rows))
-    else:
+    """How often each draw has each cluster, in blocks of draws: first draw of a block, its `[rows, clusters]` uint8."""
+    if (clusters, draws) in _tables:
+        yield 0, _tables[clusters, draws]
+        return
+    if clusters * draws > KEPT // 4:
         yield from _drawn(clusters, draws)
+        return
+    if clusters * draws + sum(table.size for table in _tables.values()) > KEPT:
+        _tables.clear()
+    _tables[clusters, draws] = np.concatenate([weights for _, weights in _drawn(clusters, draws)])
+    yield 0, _tables[clusters, draws]
 
 
-@lru_cache(maxsize=8)
-def _kept(clusters: int, draws: int) -> np.ndarray:
-    return np.concatenate([weights for _, weights in _drawn(clusters, draws)])
+_tables: dict[tuple[int, int], np.ndarray] = {}
 
 
 def _drawn(clusters: int, draws: int) -> Iterator[tuple[int, np.ndarray]]:

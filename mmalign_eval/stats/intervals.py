@@ -16,7 +16,10 @@ from ..metrics.base import Metric
 from .draws import SEED, resample
 from .sums import Sums, sums_of
 
-RESAMPLES = 2000
+RESAMPLES = 10_000
+FEWEST = 2000
+WORK = 50_000_000  # clusters times draws: half a second a group
+RARE = 5.0  # below so many effective successes or failures a fraction's percentiles are too few steps
 CORPUS_RESAMPLES = 200  # for metrics without sums: each draw computes the metric anew
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
@@ -55,23 +58,37 @@ def estimates(metrics: Sequence[Metric], records: Sequence[dict[str, Any]]) -> l
 
 def estimates_of(metrics: Sequence[Metric], records: Sequence[dict[str, Any]], sums: Sums) -> list[Estimate]:
     """The same where the sums are known already."""
-    out = []
+    out, drawn = [], {}
     for metric in metrics:
         if metric.corpus is not None:
             n, clusters = _clustered(records, metric)
             out.append(_corpus_estimate(metric, clusters, n))
             continue
         group = sums.metrics[metric.name].group
-        out.append(estimate(metric, sums.by_cluster(group)[1], sums.groups[group].n))
+        whole = sums.by_cluster(group)[1]
+        if group not in drawn and not metric.proportion and len(whole) > 1:
+            drawn[group] = resample(whole, draws_of(len(whole)))
+        out.append(estimate(metric, whole, sums.groups[group].n, drawn.get(group)))
     return out
 
 
-def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
+def draws_of(clusters: int) -> int:
+    """Bootstrap samples of an interval: fewer of very many clusters, which leave less to chance and cost more."""
+    return max(FEWEST, min(RESAMPLES, WORK // max(1, clusters)))
+
+
+def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None = None) -> Estimate:
     """Value and 95 % interval from per-cluster sums `[clusters, k]`.
 
-    Proportions: Wilson's interval at the effective sample size n / design effect (exact formula for independent
+    Proportions: Wilson's interval at the effective sample size, n / design effect (exact formula for independent
     samples, where the design effect is 1). Everything else: percentile bootstrap over clusters, standard error from the
-    same draws.
+    same draws; Wilson's interval where so few clusters are not perfect (or not hopeless) that the draws say little.
+
+    Args:
+        metric: What is estimated.
+        sums: Of each cluster.
+        n: Samples that they are of.
+        drawn: Bootstrap sums `[draws, k]` if they are at hand.
     """
     clusters = len(sums)
 
@@ -83,14 +100,22 @@ def estimate(metric: Metric, sums: np.ndarray, n: int) -> Estimate:
     value = float(metric.value(sums.sum(axis=0)))
     if not np.isfinite(value):
         return made(None, None, None, None)
-    if clusters < 2 or not metric.interval:
+    if clusters < 2:
         return made(value, None, None, None)
+    scale = 100.0 if metric.unit == "percent" else 1.0
     if metric.proportion:
-        low, high, stderr = _wilson(sums, clusters)
-        scale = 100.0 if metric.unit == "percent" else 1.0
+        low, high, stderr = _proportion(sums, clusters)
         return made(value, low * scale, high * scale, stderr * scale)
-    ends = percentiles(metric.value(resample(sums, RESAMPLES)), clusters)
-    return made(value, *ends) if ends else made(value, None, None, None)
+    values = metric.value(resample(sums, draws_of(clusters)) if drawn is None else drawn)
+    ends = percentiles(values, clusters)
+    if ends is None:
+        return made(value, None, None, None)
+    if metric.unit in ("fraction", "percent") and np.nanmin(values) >= 0 and np.nanmax(values) <= scale:
+        effective = _effective(value / scale, ends[2] / scale, clusters)
+        if effective * min(value / scale, 1 - value / scale) < RARE:
+            low, high = _wilson(value / scale, effective)
+            return made(value, low * scale, high * scale, ends[2])
+    return made(value, *ends)
 
 
 def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: int) -> Estimate:
@@ -126,19 +151,24 @@ def percentiles(drawn: np.ndarray, clusters: int) -> tuple[float, float, float] 
     does: the quantiles of Student's t with C - 1 degrees, times sqrt(C / (C - 1)), as levels of the normal distribution
     ("expanded percentile interval", Hesterberg 2015, "What teachers should know about the bootstrap", section 4.3).
     """
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import ndtr
 
     kept = drawn[np.isfinite(drawn)]
     if 2 * len(kept) <= len(drawn):
         return None
     wider = np.sqrt(clusters / (clusters - 1))
-    level = ndtr(wider * stdtrit(clusters - 1, 0.025))
+    level = ndtr(-wider * _student(clusters))
     low, high = np.quantile(kept, [level, 1 - level])
     return float(low), float(high), float(wider * kept.std(ddof=1))
 
 
-def _wilson(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
-    """Wilson's score interval (Wilson 1927) with the Kish design effect of the clusters."""
+def _proportion(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
+    """Wilson's interval with the design effect of the clusters (Kish 1965), and the cluster-robust standard error.
+
+    Clusters of several are as many degrees of freedom as they are: their effective sample size is scaled by the squared
+    ratio of the normal's quantile to Student's (Korn and Graubard 1998, "Confidence intervals for proportions with
+    small expected number of positive counts").
+    """
     hits, counts = sums[:, 0], sums[:, 1]
     n = counts.sum()
     p = hits.sum() / n
@@ -146,12 +176,32 @@ def _wilson(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
     simple = p * (1 - p) / n
     # clusters can only be trusted to tell a design effect above 1; at 0 or 1 they agree altogether: one unit each
     effective = float(clusters) if simple == 0 else n * min(1.0, simple / robust if robust > 0 else 1.0)
+    if counts.max() > 1 and simple > 0:
+        effective *= (Z95 / _student(clusters)) ** 2
+    low, high = _wilson(p, effective)
+    return low, high, float(np.sqrt(robust))
+
+
+def _effective(p: float, stderr: float, clusters: int) -> float:
+    """Size of the simple random sample with this standard error; where all clusters agree, one unit each."""
+    return p * (1 - p) / stderr**2 if stderr > 0 and 0 < p < 1 else float(clusters)
+
+
+def _wilson(p: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval (Wilson 1927) of a fraction of n."""
     z2 = Z95**2
-    centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
-    half = Z95 / (1 + z2 / effective) * np.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2))
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n**2))
     low = 0.0 if p == 0 else max(0.0, centre - half)
     high = 1.0 if p == 1 else min(1.0, centre + half)
-    return float(low), float(high), float(np.sqrt(robust))
+    return float(low), float(high)
+
+
+def _student(clusters: int) -> float:
+    """97.5 % quantile of Student's t with C - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(clusters - 1, 0.975))
 
 
 def _clustered(records: Sequence[dict[str, Any]], metric: Metric) -> tuple[int, list[list[dict[str, Any]]]]:

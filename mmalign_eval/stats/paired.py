@@ -8,6 +8,7 @@ one 0/1 outcome (McNemar 1947), approximate randomisation over clusters elsewher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from ..metrics.formula import Formula
 from .draws import resample, swapped
 from .intervals import Z95, percentiles
 from .pairs import Pairs, Shared
-from .sums import Sums
+from .sums import MetricSums, Sums
 
 DRAWS = 10_000
 Z80 = 0.8416212335729143  # 80 % quantile of the standard normal: the power of `detectable`
@@ -76,21 +77,22 @@ def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAW
         better: The metrics, each with the direction that is better (`higher`, `lower`, `neither`).
         draws: Of the bootstrap and of the randomisation.
     """
+    names = [name for name in better if name in base.metrics and name in other.metrics]
+    groups = {name: (base.metrics[name].group, other.metrics[name].group) for name in names}
+    formulas = {name: _common(base.metrics[name], other.metrics[name]) for name in names}
     pairs = Pairs(base, other)
-    drawn: dict[tuple[int, int], _Drawn] = {}
+    drawn = {
+        key: _Drawn(pairs.shared(*key), _columns(formulas[name] for name in names if groups[name] == key), draws)
+        for key in set(groups.values())
+    }
     found = {}
-    for name, direction in better.items():
-        if name not in base.metrics or name not in other.metrics:
-            continue
-        ours, theirs = base.metrics[name], other.metrics[name]
-        shared = pairs.shared(ours.group, theirs.group)
-        counts = _counts(shared)
-        if ours.formula is None or ours.formula != theirs.formula or shared.clusters == 0:
-            found[name] = counts
-            continue
-        one = drawn.setdefault((ours.group, theirs.group), _Drawn(shared, draws))
-        proportion = ours.proportion and theirs.proportion
-        found[name] = _judged(_compared(counts, one, ours.formula, proportion), shared, ours.formula, direction)
+    for name in names:
+        shared, formula = pairs.shared(*groups[name]), formulas[name]
+        found[name] = _counts(shared)
+        if formula is not None and shared.clusters:
+            proportion = base.metrics[name].proportion and other.metrics[name].proportion
+            compared = _compared(found[name], drawn[groups[name]], formula, proportion)
+            found[name] = _judged(compared, shared, formula, better[name])
     return found
 
 
@@ -125,9 +127,9 @@ def holm(p_values: Iterable[float | None]) -> list[float | None]:
 class _Drawn:
     """Sums of both sides of one group, drawn and swapped once for all its metrics."""
 
-    def __init__(self, shared: Shared, draws: int) -> None:
+    def __init__(self, shared: Shared, columns: list[int], draws: int) -> None:
         self.base, self.other = shared.by_cluster
-        self.clusters, self.draws = shared.clusters, draws
+        self.clusters, self.columns, self.draws = shared.clusters, columns, draws
         self._resampled: tuple[np.ndarray, np.ndarray] | None = None
         self._swapped: np.ndarray | None = None
 
@@ -139,16 +141,32 @@ class _Drawn:
     def resampled(self) -> tuple[np.ndarray, np.ndarray]:
         """Both sides of each bootstrap sample: `[draws, k]` each."""
         if self._resampled is None:
-            k = self.base.shape[1]
-            both = resample(np.concatenate([self.base, self.other], axis=1), self.draws)
-            self._resampled = both[:, :k], both[:, k:]
+            used = [one[:, self.columns] for one in (self.base, self.other)]
+            both = resample(np.concatenate(used, axis=1), self.draws)
+            self._resampled = self._full(both[:, : len(self.columns)]), self._full(both[:, len(self.columns) :])
         return self._resampled
 
     def swapped(self) -> tuple[np.ndarray, np.ndarray]:
         """Both sides after a coin for each cluster said whether they change places."""
         if self._swapped is None:
-            self._swapped = swapped(self.other - self.base, self.draws)
+            self._swapped = self._full(swapped((self.other - self.base)[:, self.columns], self.draws))
         return self.base.sum(axis=0) + self._swapped, self.other.sum(axis=0) - self._swapped
+
+    def _full(self, used: np.ndarray) -> np.ndarray:
+        """With the columns that no formula reads, undefined."""
+        full = np.full((len(used), self.base.shape[1]), np.nan)
+        full[:, self.columns] = used
+        return full
+
+
+def _common(ours: MetricSums, theirs: MetricSums) -> Formula | None:
+    """The formula that both sides have."""
+    return ours.formula if ours.formula == theirs.formula else None
+
+
+def _columns(formulas: Iterable[Formula | None]) -> list[int]:
+    """The sums that some formulas read."""
+    return sorted({int(i) for formula in formulas if formula for i in re.findall(r"\[\s*(\d+)\s*\]", formula)})
 
 
 def _counts(shared: Shared) -> Paired:
