@@ -25,7 +25,8 @@ TOLERANCE = 1e-9  # of values computed anew from their sums, relative to max(1, 
 KEPT = ("date", "seed", "versions", "python", "hardware", "model", "run", "earlier_runs")  # of the provenance
 HARDWARE = ("machine", "system", "torch_threads", "gpus")
 HALVES = ("part", "processor")  # of a model's identity: what differs between its language model and the whole
-_ADDRESS = re.compile(r"^[\"'(]?[a-z][a-z+]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"\b[a-z][a-z+]*://[^\s\"'(),;]+", re.IGNORECASE)
+_PATH = re.compile(r"(?<![\w/.])(?:~|[a-z]:)?[/\\][^\s\"'(),;:]+", re.IGNORECASE)  # absolute, of either kind of system
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,7 @@ def _anonymous(value: Any, servers: set[str]) -> Any:
     if isinstance(value, list):
         return [_anonymous(item, servers) for item in value]
     if isinstance(value, str):
-        return " ".join(_word(word, servers) for word in value.split(" "))
+        for server in servers:
+            value = value.replace(server, "server")
+        return _PATH.sub(lambda found: PureWindowsPath(found[0]).name, _ADDRESS.sub("server", value))
     return value
-
-
-def _word(word: str, servers: set[str]) -> str:
-    if _ADDRESS.match(word) or any(server in word for server in servers):
-        return "server"
-    path = PureWindowsPath(word)  # knows the separators of both kinds
-    return path.name if path.name and (word.startswith(("/", "~")) or path.drive) else word

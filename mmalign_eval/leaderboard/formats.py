@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ..errors import BadInput, did_you_mean
 from ..runs import Run
+from ..tables import SIGNIFICANT
 from .model import MEASURED, Cell, Column, Page, Row, Table
 
 FORMATS = ("csv", "latex", "json", "model-index")
@@ -45,10 +46,15 @@ def as_csv(pages: Iterable[Page]) -> str:
             writer.writerow(
                 [
                     *(page.name, table.key, cell.origin, row.model, row.tuning, row.base, column.title, column.task),
-                    *(column.metric, column.unit, column.better, *map(_digits, (cell.value, cell.low, cell.high))),
+                    *(
+                        cell.metric or column.metric,
+                        column.unit,
+                        column.better,
+                        *map(_digits, (cell.value, cell.low, cell.high)),
+                    ),
                     *("" if cell.n is None else cell.n, _digits(cell.delta), _digits(cell.p)),
                     "yes" if cell.significant else "no",
-                    "; ".join(notes.get(key, key) for key in (*row.notes, *cell.notes)),
+                    "; ".join(notes.get(key, key) for key in (*table.notes, *column.notes, *row.notes, *cell.notes)),
                     *(cell.signature, cell.result),
                 ]
             )
@@ -90,7 +96,7 @@ def as_model_index(pages: Iterable[Page], runs: Mapping[str, Run], model: str) -
 
     cells = [found for page in pages for found in page.cells() if found[3].origin == MEASURED]
     chosen = {
-        (cell.result, column.metric): (column, cell)
+        (cell.result, cell.metric): (column, cell)
         for _, row, column, cell in cells
         if model in (row.name, _folder(cell)) and cell.value is not None
     }
@@ -129,7 +135,7 @@ def _hub_result(run: Run) -> dict[str, Any]:
 def _hub_metric(column: Column, cell: Cell) -> dict[str, Any]:
     about = {"n": cell.n, "low": cell.low, "high": cell.high, "unit": column.unit, "signature": cell.signature}
     return {
-        "type": column.metric,
+        "type": cell.metric,
         "value": cell.value,
         "name": column.title,
         "args": {key: value for key, value in about.items() if value is not None},
@@ -137,26 +143,24 @@ def _hub_metric(column: Column, cell: Cell) -> dict[str, Any]:
 
 
 def _latex_table(page: Page, table: Table) -> str:
-    marks: dict[str, str] = {}  # of footnotes, in the order of their first use in this table
-    for row in table.rows:
-        for cell_notes in (row.notes, *(row.cells[c.key].notes for c in table.columns if c.key in row.cells)):
-            for key in cell_notes:
-                marks.setdefault(key, str(len(marks) + 1))
+    columns = table.shown_columns
+    marks = {key: str(number) for number, key in enumerate(_notes(table), 1)}
     texts = {note.key: note.text for note in page.footnotes}
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
+        rf"\caption{{{escape_latex(f'{table.title}. {table.caption}')}{_superscript(table.notes, marks)}}}",
         rf"\label{{tab:{_label(page.name)}-{_label(table.key)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["Model", *(escape_latex(column.title) for column in table.columns)]) + r" \\",
+        " & ".join(["Model", *(escape_latex(c.title) + _superscript(c.notes, marks) for c in columns)]) + r" \\",
     ]
-    origins = list(dict.fromkeys(row.origin for row in table.rows))
-    for origin in origins:
+    for origin in dict.fromkeys(row.origin for row in table.rows):
         lines.append(r"\midrule")
-        lines.append(rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\emph{{{origin}}}}} \\")
-        lines += [_latex_row(row, table.columns, marks) for row in table.of(origin)]
+        lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{{origin}}}}} \\")
+        for row in table.of(origin):
+            cells = [_latex_cell(table, row, column, marks) for column in columns]
+            lines.append(" & ".join([escape_latex(row.name) + _superscript(row.notes, marks), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\footnotesize $^{{{mark}}}$ {escape_latex(texts.get(key, key))}" for key, mark in marks.items()]
     if any(cell.significant for row in table.rows for cell in row.cells.values()):
@@ -164,22 +168,29 @@ def _latex_table(page: Page, table: Table) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
-def _latex_row(row: Row, columns: Sequence[Column], marks: Mapping[str, str]) -> str:
-    cells = [escape_latex(row.name) + _superscript(marks[key] for key in row.notes)]
-    for column in columns:
-        cell = row.cells.get(column.key)
-        if cell is None:
-            cells.append("")
-            continue
-        text = escape_latex(column.shown(cell.value))
-        if cell.delta is not None:
-            text += f" ({escape_latex(column.shown_delta(cell.delta))})"
-        cells.append(text + _superscript([*(["*"] if cell.significant else []), *(marks[key] for key in cell.notes)]))
-    return " & ".join(cells) + r" \\"
+def _notes(table: Table) -> list[str]:
+    """Keys of the footnotes of one table, in the order of their first use."""
+    found = [*table.notes, *(key for column in table.shown_columns for key in column.notes)]
+    for row in table.rows:
+        found += [*row.notes, *(key for column in table.shown_columns for key in _cell_notes(table, row, column))]
+    return list(dict.fromkeys(found))
 
 
-def _superscript(marks: Iterable[str]) -> str:
-    text = ",".join(marks)
+def _cell_notes(table: Table, row: Row, column: Column) -> list[str]:
+    """Of a cell, and of those in its brackets."""
+    keys = [column.key, *(other.key for other in table.columns if other.inside == column.key)]
+    return list(dict.fromkeys(note for key in keys if key in row.cells for note in row.cells[key].notes))
+
+
+def _latex_cell(table: Table, row: Row, column: Column, marks: Mapping[str, str]) -> str:
+    text = table.text(row, column)
+    starred = text.endswith(SIGNIFICANT)
+    plain = escape_latex(text.removesuffix(SIGNIFICANT))
+    return plain + _superscript(_cell_notes(table, row, column), marks, SIGNIFICANT if starred else "")
+
+
+def _superscript(keys: Iterable[str], marks: Mapping[str, str], first: str = "") -> str:
+    text = ",".join(([first] if first else []) + [marks[key] for key in keys])
     return f"$^{{{text}}}$" if text else ""
 
 

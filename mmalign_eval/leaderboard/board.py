@@ -1,0 +1,80 @@
+"""A leaderboard on disk: its pages as they should be, as they are, and written where the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BadInput
+from ..results import write_whole
+from ..runs import Run
+from .model import Page
+
+OURS = "mmeval leaderboard"  # stands in the head of every generated file: others are not ours to remove
+SUFFIXES = (".md", ".svg")
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a leaderboard is made of.
+
+    Attributes:
+        pages: Its pages.
+        runs: The results taken in, by `Cell.result`.
+        files: What the pages are as files: name to text, figures and the details page included.
+        problems: One line for each result that is damaged or of another version; the others are on the pages.
+    """
+
+    pages: list[Page]
+    runs: dict[str, Run]
+    files: dict[str, str]
+    problems: list[str]
+
+
+def stale(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
+    """Files that are not as they should be, each with what is the matter with it."""
+    found = []
+    for name, text in sorted(files.items()):
+        path = root / name
+        try:
+            there = path.read_bytes()
+        except FileNotFoundError:
+            found.append((path, "missing"))
+            continue
+        except OSError as error:
+            raise BadInput(f"{path}: cannot read it ({error.strerror})") from error
+        if there != text.encode("utf-8"):
+            found.append((path, "not up to date"))
+    return found + [(path, "no page any more") for path in _left(root, files)]
+
+
+def write(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
+    """Makes them so; returns what was `new`, `updated` and `removed`.
+
+    Raises:
+        BadInput: The folder or a file cannot be written.
+    """
+    done = []
+    for path, why in stale(root, files):
+        try:
+            if path.name in files:
+                root.mkdir(parents=True, exist_ok=True)
+                write_whole(path, [files[path.name].encode("utf-8")])
+            else:
+                path.unlink()
+        except OSError as error:
+            raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+        done.append((path, {"missing": "new", "not up to date": "updated"}.get(why, "removed")))
+    return done
+
+
+def _left(root: Path, files: Mapping[str, str]) -> list[Path]:
+    """Generated files of earlier pages."""
+    there = sorted(path for path in root.glob("*") if path.suffix in SUFFIXES and path.is_file())
+    return [path for path in there if path.name not in files and _is_ours(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return OURS.encode() in file.read(400)
