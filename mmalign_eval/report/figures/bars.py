@@ -46,16 +46,16 @@ def grouped_bars(
     if all(value is None for row in values for value in row):
         return None
     texts = texts or [[shown_value(value, unit) for value in row] for row in values]
-    scaled = shown_scale(unit)
+
+    def shown(value: float | None) -> float | None:
+        return None if value is None else value * shown_scale(unit)
 
     def cell(g: int, s: int) -> Cell:
         low, high = intervals[g][s] if intervals else (None, None)
-        value = values[g][s]
-        ends = [None if end is None else end * scaled for end in (value, low, high)]
-        return Cell(*ends, text=texts[g][s])
+        return Cell(shown(values[g][s]), (shown(low), shown(high)), (texts[g][s],))
 
     rows = tuple(
-        Row(group, model if len(series) > 1 else "", s, (cell(g, s),))
+        Row(*((group, model) if len(series) > 1 else ("", group)), s, (cell(g, s),))
         for g, group in enumerate(groups)
         for s, model in enumerate(series)
     )

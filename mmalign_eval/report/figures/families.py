@@ -75,8 +75,9 @@ def yes_ratios(metrics: Metrics) -> dict[str, tuple[str, str]]:
 def truth(metrics: Metrics, part: str) -> float | None:
     """Share of yes in the reference, of the counts of right and wrong answers of a part; None without them."""
     inside = f"{part}/" if part else ""
-    counts = [metrics.get(f"{inside}{key}", {}).get("value") for key in ("TP", "FN", "FP", "TN")]
-    if any(count is None for count in counts) or not sum(counts):
+    found = [metrics.get(f"{inside}{key}", {}).get("value") for key in ("TP", "FN", "FP", "TN")]
+    counts = [float(count) for count in found if count is not None]
+    if len(counts) < len(found) or not sum(counts):
         return None
     return (counts[0] + counts[1]) / sum(counts)
 
@@ -98,7 +99,8 @@ def parts(metrics: Metrics, headline: Sequence[str]) -> list[tuple[str, dict[str
         for pattern, part in _patterns(name):
             key = (pattern, metrics[name].get("unit"), metrics[name].get("better"))
             families.setdefault(key, {})[part] = name
-    out, taken = [], set()
+    out: list[tuple[str, dict[str, str]]] = []
+    taken: set[str] = set()
     for (pattern, *_), family in sorted(families.items(), key=lambda item: (-len(item[1]), -item[0][0].count("/"))):
         free = {part: name for part, name in family.items() if name not in taken}
         if len(free) >= PARTS:

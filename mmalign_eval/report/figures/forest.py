@@ -32,7 +32,7 @@ def forest(comparison: Comparison) -> Figure | None:
     blocks = [_block(percent, labels, "percentage points")] if percent else []
     for (_, unit), group in groupby(others, key=lambda change: (_key(change), change.unit)):
         blocks.append(_block(list(group), labels, unit))
-    title = f"{comparison.other} against {comparison.base}"
+    title = f"Differences: {comparison.other} against {comparison.base}"
     caption = _caption(changes)
     data = (
         ("task", "metric", "base", "other", "difference", "95 % interval", "p"),
@@ -71,16 +71,15 @@ def _metric(change: Change) -> str:
 def _cell(change: Change) -> Cell:
     pair = change.paired
     factor = shown_scale(change.unit) * (-1 if change.better == "lower" else 1)
-    ends = [None if value is None else value * factor for value in (pair.delta, pair.low, pair.high)]
-    if change.better == "lower":
-        ends = [ends[0], ends[2], ends[1]]
-    return Cell(*ends, text=_text(change), is_open=not change.significant)
+    delta, low, high = (None if value is None else value * factor for value in (pair.delta, pair.low, pair.high))
+    ends = (high, low) if change.better == "lower" else (low, high)
+    return Cell(delta, ends, _texts(change), is_open=not change.significant)
 
 
-def _text(change: Change) -> str:
+def _texts(change: Change) -> tuple[str, ...]:
     delta = shown_delta(change.paired.delta, change.unit, change.paired.base)
     marks = ROUGH * change.rough + SIGNIFICANT * change.significant
-    return " ".join(filter(None, (delta, shown_p(change.p_holm), marks)))
+    return delta, shown_p(change.p_holm), marks
 
 
 def _data(change: Change, labels: dict[tuple[str, str, str], str]) -> tuple[str, ...]:
@@ -95,9 +94,7 @@ def _data(change: Change, labels: dict[tuple[str, str, str], str]) -> tuple[str,
 
 
 def _caption(changes: list[Change]) -> str:
-    parts = [
-        f"Differences with 95 % intervals; filled and {SIGNIFICANT}: p < .05 after Holm's adjustment, as p is shown."
-    ]
+    parts = [f"Whiskers: 95 % intervals. p is adjusted after Holm; filled and {SIGNIFICANT}: below .05."]
     if any(change.better == "lower" for change in changes):
         parts.append(f"{LOWER} lower is better: drawn with its sign turned.")
     if any(change.better == "neither" for change in changes):

@@ -145,18 +145,23 @@ def point_chart(
         upper = top + LINE + 14
         if own_legend:
             if len(panel.names) > 1:
-                body += legend(panel.names, upper - 8, left=left, right=left + wide, lines=True)[0]
+                body += _names(panel, upper - 8, left, left + wide)
             upper += LINE
         x = scale(every_x, left + room, left + wide - 8, whole=whole_x, ticks=6 if count == 1 else 4)
-        y = scale(every_y if same_y else panel.ys(), upper + high, upper, ticks=5 if count == 1 else 4)
+        y = scale(every_y if same_y else panel.ys(), upper + high, upper, ticks=5)
         body += _axes(x, y, x_label, y_label)
         body += _panel(_Place(x, y, panel))
     return document(title, note or title, top + high + 3 * LINE + 30 + own_legend * LINE, body)
 
 
+def _names(panel: Panel, top: float, left: float, right: float) -> list[str]:
+    marks = [line.marked for line in panel.lines]
+    return legend(panel.names, top, left=left, right=right, lines=True, marks=marks)[0]
+
+
 def _room(panels: Sequence[Panel], every_y: list[float | None], same_y: bool) -> float:
     """Width of the ticks' texts left of each panel."""
-    scales = [scale(every_y if same_y else panel.ys(), 1.0, 0.0, ticks=4) for panel in panels]
+    scales = [scale(every_y if same_y else panel.ys(), 1.0, 0.0) for panel in panels]
     return max(text_width(y.written(tick), SMALL) for y in scales for tick in y.ticks) + 8
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .scale import Scale, drawable, scale
-from .svg import LINE, SIZE, SMALL, WIDTH, element, escape, heading, label, line, mark, plain, text_width, whisker
+from .svg import BOLD, LINE, SIZE, SMALL, WIDTH, element, escape, heading, label, line, mark, plain, text_width, whisker
 from .svg import document as svg_document
 
 EDGE = 12  # left and right of everything
@@ -25,16 +25,14 @@ class Cell:
 
     Attributes:
         value: Where its mark is; None: no mark.
-        low: Lower end of its interval.
-        high: Upper end.
-        text: Written beside it.
+        ends: Of its interval.
+        texts: Written beside it, in columns.
         is_open: Mark as outline.
     """
 
     value: float | None
-    low: float | None = None
-    high: float | None = None
-    text: str = "-"
+    ends: tuple[float | None, float | None] = (None, None)
+    texts: tuple[str, ...] = ("-",)
     is_open: bool = False
 
 
@@ -71,10 +69,17 @@ class Block:
 
 
 @dataclass(frozen=True)
+class _Panel:
+    start: float  # of the marks
+    end: float
+    edges: tuple[float, ...]  # right edge of each column of texts
+
+
+@dataclass(frozen=True)
 class _Columns:
     group: float  # left edge of each
     name: float
-    panels: tuple[tuple[float, float, float], ...]  # start and end of the marks, right edge of the texts
+    panels: tuple[_Panel, ...]
     group_width: float
     name_width: float
 
@@ -98,7 +103,7 @@ def row_chart(title: str, note: str, blocks: Sequence[Block], *, bars: bool = Fa
 
 def _columns(blocks: Sequence[Block]) -> _Columns:
     rows = [row for block in blocks for row in block.rows]
-    group = min(GROUP, max(text_width(plain(row.group), SIZE + 1) for row in rows)) + 2  # bold is wider
+    group = min(GROUP, max(text_width(plain(row.group), SIZE * BOLD) for row in rows)) + 2
     name = min(NAME, max(text_width(plain(row.name)) for row in rows)) + 2
     at_name = EDGE + (group + GAP if group > 2 else 0)
     left = at_name + (name + GAP if name > 2 else 0)
@@ -106,10 +111,19 @@ def _columns(blocks: Sequence[Block]) -> _Columns:
     wide = (WIDTH - EDGE - left - GAP * 2 * (count - 1)) / count
     panels = []
     for i in range(count):
-        texts = min(VALUE, max(text_width(plain(row.cells[i].text), SMALL) for row in rows)) + 4
         start = left + i * (wide + GAP * 2)
-        panels.append((start + 8, start + wide - texts - GAP, start + wide))
+        edges = _edges([row.cells[i].texts for row in rows], start + wide)
+        panels.append(_Panel(start + 8, edges[0], edges[1:]))
     return _Columns(EDGE, at_name, tuple(panels), group, name)
+
+
+def _edges(texts: Sequence[tuple[str, ...]], right: float) -> tuple[float, ...]:
+    """Where the marks end, then the right edge of each column of texts."""
+    edges = [right]
+    for i in reversed(range(max(map(len, texts)))):
+        widest = max(text_width(plain(row[i]), SMALL) if i < len(row) else 0.0 for row in texts)
+        edges.append(edges[-1] - (min(VALUE, widest) + 6 if widest else 0))
+    return (edges[-1] - GAP, *reversed(edges[:-1]))
 
 
 def _block(block: Block, columns: _Columns, top: float, bars: bool) -> tuple[list[str], float]:
@@ -117,18 +131,18 @@ def _block(block: Block, columns: _Columns, top: float, bars: bool) -> tuple[lis
     tall = len(block.rows) > TALL
     if any(block.panels):
         top += LINE
-        for title, (start, _, right) in zip(block.panels, columns.panels, strict=True):
-            body.append(label(title, start, top, width=right - start, kind="strong"))
+        for title, place in zip(block.panels, columns.panels, strict=True):
+            body.append(label(title, place.start, top, width=place.edges[-1] - place.start, kind="strong"))
     top += LINE + 4 if tall else 8
     rows = _placed(block.rows, top)
     bottom = rows[-1][1] + LINE / 2 + 2
-    for i, (start, end, _) in enumerate(columns.panels):
+    for i, place in enumerate(columns.panels):
         cells = [row.cells[i] for row in block.rows]
-        values = [v for cell in cells for v in (cell.value, cell.low, cell.high)]
-        axis = scale(values, start, end, zero=True, ticks=5 if len(columns.panels) == 1 else 3)
+        values = [v for cell in cells for v in (cell.value, *cell.ends)]
+        axis = scale(values, place.start, place.end, zero=True, ticks=5 if len(columns.panels) == 1 else 3)
         body += _axis(axis, top, bottom, block.axis, tall)
         for cell, (row, y) in zip(cells, rows, strict=True):
-            body.append(_cell(cell, row, axis, y, columns.panels[i][2], bars))
+            body.append(_cell(cell, row, axis, y, place, bars))
     return [*body, *_names(rows, columns)], bottom + 2 * LINE + 8
 
 
@@ -167,9 +181,9 @@ def _axis(axis: Scale, top: float, bottom: float, unit: str, tall: bool) -> list
     return body
 
 
-def _cell(cell: Cell, row: Row, axis: Scale, y: float, right: float, bars: bool) -> str:
-    value, low, high = map(drawable, (cell.value, cell.low, cell.high))
-    parts = [element("title", escape(" ".join(filter(None, (row.group, row.name, cell.text)))))]
+def _cell(cell: Cell, row: Row, axis: Scale, y: float, place: _Panel, bars: bool) -> str:
+    value, low, high = map(drawable, (cell.value, *cell.ends))
+    parts = [element("title", escape(" ".join(filter(None, (row.group, row.name, *cell.texts)))))]
     if value is not None and bars:
         ends = sorted((axis(0.0), axis(value)))
         colour = f"bar s{row.series % 7}"
@@ -178,5 +192,7 @@ def _cell(cell: Cell, row: Row, axis: Scale, y: float, right: float, bars: bool)
         parts.append(whisker(axis(low), y, axis(high), y))
     if value is not None and not bars:
         parts.append(mark(axis(value), y, row.series, is_open=cell.is_open))
-    parts.append(label(cell.text, right, y + 4, width=right - axis.end - 2, anchor="end", size=SMALL))
+    for text, right in zip(cell.texts, place.edges, strict=False):
+        if text:
+            parts.append(label(text, right, y + 4, width=VALUE, anchor="end", size=SMALL))
     return element("g", "".join(parts))

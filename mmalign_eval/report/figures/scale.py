@@ -41,6 +41,8 @@ class Scale:
 
     def written(self, tick: float) -> str:
         """A tick as text; no negative zero."""
+        if self.decimals > 4 or abs(tick) >= 1e6:
+            return "0" if abs(tick) < 1e-15 else f"{tick:.6g}"
         text = f"{tick:.{self.decimals}f}"
         return text.lstrip("-") if float(text) == 0 else text
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 WIDTH = 760  # of every drawing, in its own units; shown at whatever width the page has
 SIZE = 12  # font size
 SMALL = 11
+BOLD = 1.08  # how much wider bold is
 LINE = 16  # from one line of text to the next
 
 # Colours that people with any of the common colour deficiencies tell apart: Okabe and Ito, "Color universal design"
@@ -155,7 +156,8 @@ def label(
     size: int = SIZE,
 ) -> str:
     """A text on the base line `y`; cut to `width`, then with the whole of it in its `<title>`."""
-    shown = plain(text) if width is None else fit(text, width, size)
+    measured = size * BOLD if "strong" in kind else size
+    shown = plain(text) if width is None else fit(text, width, measured)
     title = element("title", escape(text)) if shown != plain(text) else ""
     return element(
         "text",
@@ -236,7 +238,13 @@ def wrapped(text: str, width: float, size: float = SIZE) -> list[str]:
 
 
 def legend(
-    names: Iterable[str], top: float, *, left: float = 12.0, right: float = WIDTH - 12.0, lines: bool = False
+    names: Iterable[str],
+    top: float,
+    *,
+    left: float = 12.0,
+    right: float = WIDTH - 12.0,
+    lines: bool = False,
+    marks: Sequence[bool] = (),
 ) -> tuple[list[str], float]:
     """Names of series with their marks, side by side in as many lines as they need.
 
@@ -246,6 +254,7 @@ def legend(
         left: Edge.
         right: Edge.
         lines: With a piece of each series' line.
+        marks: Whether each has a mark; all have if not given.
 
     Returns:
         The markup, and where what follows may begin.
@@ -259,7 +268,8 @@ def legend(
             x, y = left, y + LINE
         if lines:
             body.append(line(x, y - 4, x + sign, y - 4, stroke(i), DASHES[i % len(DASHES)]))
-        body.append(mark(x + sign / 2, y - 4, i))
+        if not marks or marks[i]:
+            body.append(mark(x + sign / 2, y - 4, i))
         body.append(label(name, x + sign + 6, y, width=wide, size=SMALL))
         x += sign + wide + 20
     return body, y + 8

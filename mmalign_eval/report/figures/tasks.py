@@ -111,7 +111,7 @@ def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
         share = families.truth(task.metrics, part)
         known = known or share is not None
         panels.append(Panel(part, lines, uprights=() if share is None else (100 * share,)))
-    title = task.titled("how often yes is said, and how often that is right")
+    title = task.titled("accuracy against how often yes is said")
     names = [name for pair in pairs.values() for name in pair]
     caption = ("Dotted: share of yes in the reference. " if known else "") + task.rough(names)
     svg = point_chart(title, caption, panels, list(task.runs), x_label="yes said, %", y_label="accuracy, %")
@@ -129,7 +129,7 @@ def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
 def plus_figures(task: TaskRuns) -> list[Figure]:
     """Rule 3: a metric and its stricter kind beside one another, a row for each part and model."""
     return [
-        _rows(task, metric, (metric, f"{metric}{families.PLUS}"), pairs)
+        _rows(task, f"{metric} and {metric}{families.PLUS}", (metric, f"{metric}{families.PLUS}"), pairs)
         for metric, pairs in families.pluses(task.metrics)
     ]
 
@@ -145,7 +145,7 @@ def part_figures(task: TaskRuns) -> list[Figure]:
 def _rows(task: TaskRuns, called: str, panels: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> Figure:
     several = len(task.runs) > 1
     rows = tuple(
-        Row(part, model if several else "", i, tuple(_cell(task.of(model, name)) for name in of))
+        Row(*((part, model) if several else ("", part)), i, tuple(_cell(task.of(model, name)) for name in of))
         for part, of in names.items()
         for i, model in enumerate(task.runs)
     )
@@ -164,7 +164,8 @@ def _rows(task: TaskRuns, called: str, panels: tuple[str, ...], names: Mapping[s
 
 
 def _cell(metric: Mapping[str, Any]) -> Cell:
-    return Cell(*_scaled(metric), text=_short(metric))
+    value, *ends = _scaled(metric)
+    return Cell(value, (ends[0], ends[1]), (_value(metric), ROUGH * _rough(metric)))
 
 
 def _at(severity: int, model: str, metric: Mapping[str, Any]) -> Point:
@@ -191,15 +192,19 @@ def _rough(metric: Mapping[str, Any]) -> bool:
     return metric.get("low") is not None and metric.get("clusters", 0) < FEW_CLUSTERS
 
 
+def _value(metric: Mapping[str, Any]) -> str:
+    return shown_value(metric.get("value"), str(metric.get("unit", "")))
+
+
 def _short(metric: Mapping[str, Any]) -> str:
-    return shown_value(metric.get("value"), str(metric.get("unit", ""))) + f" {ROUGH}" * _rough(metric)
+    return _value(metric) + f" {ROUGH}" * _rough(metric)
 
 
 def _text(metric: Mapping[str, Any]) -> str:
     """Value and interval in writing."""
     unit = str(metric.get("unit", ""))
     if metric.get("low") is None or metric.get("high") is None:
-        return shown_value(metric.get("value"), unit)
+        return _value(metric)
     return f"{_short(metric)} ({shown_value(metric['low'], unit)} .. {shown_value(metric['high'], unit)})"
 
 

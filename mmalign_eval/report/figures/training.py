@@ -142,7 +142,7 @@ def _binned(points: Series, width: int) -> list[Point]:
 
 def _data(panels: dict[str, dict[str, Series]], ordered: list[str]) -> tuple[tuple[str, ...], ...]:
     """First, last and extremes: whole curves are no reading."""
-    rows = [("logged", "steps", "first", "last", "lowest", "highest")]
+    rows: list[tuple[str, ...]] = [("logged", "steps", "first", "last", "lowest", "highest")]
     for panel in ordered:
         for name, points in panels[panel].items():
             values = [value for _, value in points]
