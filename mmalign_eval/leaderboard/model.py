@@ -73,8 +73,9 @@ class Cell:
         significant: A paired test tells it from the base's (Holm over the row's columns, 5 %).
         notes: Keys of the page's footnotes.
         signature: Of a measured cell, in full; empty for a published one.
-        result: Of a measured cell its result file below `results/`, without suffix (`mini/boolq`): the details page
+        result: Of a measured cell its result file below `results/`, without suffix (`MODEL/TASK`): the details page
             has a section for each (`details.anchor`).
+        metric: Of a measured cell the metric in that file; a judge's stand-in has another name than the column's.
         low: Lower end of the value's 95 % interval; None where there is none (published cells have none).
         high: Upper end.
         p: Holm-adjusted p-value of the difference; None without a test.
@@ -88,6 +89,7 @@ class Cell:
     notes: tuple[str, ...] = ()
     signature: str = ""
     result: str = ""
+    metric: str = ""
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -105,6 +107,7 @@ class Row:
         origin: As that of its cells.
         cells: By column key; a column without one is empty.
         notes: Keys of footnotes that hold for the whole row.
+        order: Place among rows of one model and protocol (several judges).
     """
 
     model: str
@@ -113,6 +116,7 @@ class Row:
     origin: Origin
     cells: dict[str, Cell]
     notes: tuple[str, ...] = ()
+    order: int = 0
 
     @property
     def name(self) -> str:
@@ -219,11 +223,13 @@ class Figure:
     Attributes:
         file: Name of its SVG file.
         alt: What it shows, for those who do not see it.
+        about: A line below it.
         svg: The file's content.
     """
 
     file: str
     alt: str
+    about: str
     svg: str
 
 
@@ -239,6 +245,7 @@ class Page:
         footnotes: Those that its headings, rows and cells refer to, in the order of their first use.
         figure: If it has one.
         claims: Derived figures computed anew.
+        lists: Headings with a line of plain text for each item.
     """
 
     name: str
@@ -248,6 +255,7 @@ class Page:
     footnotes: tuple[Footnote, ...] = ()
     figure: Figure | None = None
     claims: tuple[Claim, ...] = ()
+    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def cells(self) -> Iterator[tuple[Table, Row, Column, Cell]]:
         """Every cell that is there, with its place; tables, rows and columns in order."""

@@ -209,7 +209,7 @@ def table_of(paper: Paper, printed: PrintedTable, notes: Sequence[str] = ()) -> 
     marked: dict[tuple[str, str], str] = {}
     for number, wrong in enumerate(printed.misprints(), 1):
         column = titles[wrong.key]
-        key = marked[wrong.row, wrong.key] = f"misprint-{number}"
+        key = marked[wrong.row, wrong.key] = f"{printed.key}-misprint-{number}"
         text = (
             f"{wrong.row}, {column.title}: printed as {column.shown_delta(wrong.printed)}; the rows give "
             f"{column.shown(wrong.value)} - {column.shown(wrong.base)} = {column.shown_delta(wrong.recomputed)}."

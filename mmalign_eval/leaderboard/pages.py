@@ -1,0 +1,109 @@
+"""The leaderboards: published tables and results, read from files and made into pages.
+
+Nothing but the files' content decides on the pages: no clock, no order of files, no locale, no machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, did_you_mean
+from ..runs import Run, open_runs
+from .board import OURS, Board
+from .claims import claims_of
+from .details import DETAILS, details_text
+from .figure import figure_of
+from .markdown import INDEX, index_text, page_text
+from .measured import Results, measured_rows
+from .model import Footnote, Page, Table
+from .published import PAGES, Paper, data_of, read_papers, read_yaml, table_of
+
+RESULTS = "results"  # folder of the results below a leaderboard's root
+
+
+def leaderboard(root: str | Path | None = None, published: Traversable | None = None) -> Board:
+    """Reads a leaderboard's files.
+
+    Args:
+        root: Its folder, with `results/`; None: the published rows alone.
+        published: The folder with `pages.yaml` and `published/`; by default the root if it has them, else the
+            package's own.
+
+    Raises:
+        BadInput: No such folder, or published files that are not in the format.
+    """
+    place = Path(root) if root is not None else None
+    if place is not None and not place.is_dir():
+        raise BadInput(f"{place}: no such folder; give the folder of the leaderboards")
+    data = published if published is not None else data_of(place)
+    runs, problems = read_results(place)
+    results = Results(runs)
+    papers, spec = read_papers(data), read_yaml(data.joinpath(PAGES))
+    try:
+        pages = [_page(papers, raw, results) for raw in spec["pages"]]
+        pages.append(_claims_page(papers.values(), spec["claims"]))
+        index = index_text(spec["index"]["title"], spec["index"]["intro"], pages)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{PAGES}: not in the format of pages ({type(error).__name__}: {error})") from error
+    found = {f"{INDEX}.md": index, f"{DETAILS}.md": details_text(pages, runs)}
+    for page in pages:
+        found[f"{page.name}.md"] = page_text(page)
+        if page.figure:
+            found[page.figure.file] = page.figure.svg
+    marked = {name: f"<!-- made by {OURS} -->\n{text}" for name, text in sorted(found.items())}
+    return Board(pages, runs, marked, [*problems, *results.problems])
+
+
+def build_pages(root: str | Path | None = None, published: Traversable | None = None) -> dict[str, str]:
+    """Name and content of every generated file of a leaderboard; see `leaderboard`."""
+    return leaderboard(root, published).files
+
+
+def read_results(root: Path | None) -> tuple[dict[str, Run], list[str]]:
+    """The results below `results/` of a leaderboard by their path there without suffix, and a line for each damaged."""
+    place = root / RESULTS if root is not None else None
+    if place is None or not any(place.rglob("*.json")):
+        return {}, []
+    runs, problems = open_runs(place)
+    named = {run.path.relative_to(place).with_suffix("").as_posix(): run for run in runs}
+    return dict(sorted(named.items())), sorted(problems)
+
+
+def _page(papers: Mapping[str, Paper], raw: Mapping[str, Any], results: Results) -> Page:
+    tables, footnotes = [], []
+    for one in raw["tables"]:
+        if one["paper"] not in papers:
+            raise BadInput(f"{PAGES}: no paper {one['paper']!r}{did_you_mean(one['paper'], papers)}")
+        paper = papers[one["paper"]]
+        table, notes = table_of(paper, paper.table(one["table"]), one.get("notes", ()))
+        rows, more = measured_rows(results, table.columns, paper.sources)
+        tables.append(replace(table, rows=(*table.rows, *rows)))
+        footnotes += [*notes, *more]
+    figure = None
+    if given := raw.get("figure"):
+        figure = figure_of(papers[raw["tables"][0]["paper"]].table(given["table"]), given)
+    return Page(raw["name"], raw["title"], raw["intro"], tuple(tables), _used(tables, footnotes), figure)
+
+
+def _used(tables: Sequence[Table], footnotes: Iterable[Footnote]) -> tuple[Footnote, ...]:
+    """Footnotes in the order of their first use."""
+    known = {note.key: note for note in footnotes}
+    keys: dict[str, None] = {}
+    for table in tables:
+        keys.update(dict.fromkeys(table.notes))
+        keys.update(dict.fromkeys(note for column in table.columns for note in column.notes))
+        for row in table.rows:
+            keys.update(dict.fromkeys(row.notes))
+            keys.update(dict.fromkeys(n for c in table.columns if c.key in row.cells for n in row.cells[c.key].notes))
+    return tuple(known[key] for key in keys)
+
+
+def _claims_page(papers: Iterable[Paper], raw: Mapping[str, Any]) -> Page:
+    known = list(papers)
+    claims = tuple(claim for paper in known for claim in claims_of(paper))
+    lists = tuple((f"{paper.short}: slips of the text", tuple(paper.slips)) for paper in known if paper.slips)
+    return Page(raw["name"], raw["title"], raw["intro"], claims=claims, lists=lists)
