@@ -12,6 +12,7 @@ import functools
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,7 +171,9 @@ def _parsed(text: str) -> ast.expr:
         raise ValueError(f"longer than {LONGEST} characters")
     if not _CHARACTERS.fullmatch(text):
         raise ValueError("only numbers, names, brackets and + - * / ** , . < > = are known")
-    return ast.parse(text, mode="eval").body
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python remarks on `1if`, which is refused
+        return ast.parse(text, mode="eval").body
 
 
 def _check(node: ast.expr, depth: int) -> int:
