@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -28,6 +29,7 @@ SAMPLE_COLUMNS = {
     "status": "str", "error": "str", "image": "str", "prompt": "str", "answer": "str", "reference": "str",
     "score": "float64", "scored_by": "str",
 }  # fmt: skip
+_LONE = re.compile("[\ud800-\udfff]")
 RECORD = "record."  # before the name of a record's field: fields may be called as columns are
 
 
@@ -50,7 +52,7 @@ class Results:
         models = list(dict.fromkeys(self._models.values()))
         problems = f"; not read: {len(self.problems)}" if self.problems else ""
         whose = ", ".join(models) if len(models) < 5 else f"{len(models)} models"
-        return f"<Results of {whose}: {len(self.runs)}{problems}>"
+        return f"<Results of {whose or 'no model'}: {len(self.runs)}{problems}>"
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -169,9 +171,14 @@ def _warn(problems: Iterable[str], above: int = 1) -> None:
 def _frame(columns: dict[str, str], rows: Iterable[dict[str, Any]], more: Sequence[str] = ()) -> pd.DataFrame:
     import pandas as pd
 
-    kept = list(rows)
+    kept = [{name: _storable(value) for name, value in row.items()} for row in rows]
     made = {
         name: pd.Series([row[name] for row in kept], dtype=kind if kind != "str" else None if kept else object)
         for name, kind in columns.items()
     }
     return pd.DataFrame({**made, **{name: [row[name] for row in kept] for name in more}})
+
+
+def _storable(value: Any) -> Any:
+    """Half a character, which a model may say and JSON carry, has no place in Arrow's text: U+FFFD stands for it."""
+    return _LONE.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value

@@ -119,7 +119,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     if not file.is_file():
         raise BadInput(f"{file}: no such result file")
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(file.read_text(encoding="utf-8", errors="surrogatepass"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"{file}: damaged result file ({error}); run the same command again to rewrite it") from error
     if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
@@ -140,7 +140,7 @@ def read_samples(path: str | os.PathLike[str], result: Result) -> Iterator[dict[
     Raises:
         Damaged: Missing, or not the file that the result was written with.
     """
-    for line in _beside(Path(path), result["samples"]).decode("utf-8").split("\n"):
+    for line in _beside(Path(path), result["samples"]).decode("utf-8", "surrogatepass").split("\n"):
         if line:
             yield json.loads(line)
 

@@ -18,6 +18,7 @@ from mmalign_eval.frames import METRIC_COLUMNS, SAMPLE_COLUMNS
 from mmalign_eval.results import read_result, read_samples
 from mmalign_eval.scores import said
 
+from .support_results import ACCURACY, records, write_run
 from .toy import isolate_registry, make_toy
 
 RIGHT = "- {match: '[02468] even', text: 'yes'}\n- {text: 'no'}\n"
@@ -171,6 +172,12 @@ class TestSamples:
             _ = load_results(path, fields=["corect"]).samples
         with pytest.raises(BadInput, match="give a list"):
             load_results(path, fields="correct")
+
+    def test_half_a_character_in_an_answer(self, tmp_path: Path) -> None:
+        said_half = [{**record, "answer": "yes \ud83d.", "odd": "\udc00"} for record in records([1.0])]
+        samples = load_results(write_run(tmp_path, "m", "toy", [ACCURACY], said_half), fields=["odd"]).samples
+        assert samples.answer.tolist() == ["yes \ufffd."]
+        assert samples["record.odd"].tolist() == ["\ufffd"]
 
     def test_what_a_model_said(self) -> None:
         choice = {"options": [" no", " yes"], "logprobs": [-2.0, -0.1]}
