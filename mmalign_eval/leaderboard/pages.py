@@ -6,14 +6,13 @@ Nothing but the files' content decides on the pages: no clock, no order of files
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, did_you_mean
 from ..runs import Run, open_runs
-from .board import OURS, Board
 from .claims import claims_of
 from .details import DETAILS, details_text
 from .figure import figure_of
@@ -22,7 +21,48 @@ from .measured import Results, measured_rows
 from .model import Footnote, Page, Table
 from .published import PAGES, Paper, data_of, read_papers, read_yaml, table_of
 
+MADE = "<!-- made by mmeval leaderboard -->"  # heads every generated file
 RESULTS = "results"  # folder of the results below a leaderboard's root
+
+
+@dataclass(frozen=True)
+class Board:
+    """All pages, and what they were made of.
+
+    Attributes:
+        title: Of the index.
+        intro: Likewise.
+        pages: In order.
+        runs: The results, by `Cell.result`.
+        problems: One line for each result file that could not be used; the others are on the pages.
+    """
+
+    title: str
+    intro: str
+    pages: tuple[Page, ...]
+    runs: Mapping[str, Run] = field(repr=False)
+    problems: tuple[str, ...] = ()
+
+    def page(self, name: str) -> Page:
+        """The page of a name.
+
+        Raises:
+            BadInput: There is none.
+        """
+        known = {page.name: page for page in self.pages}
+        if name not in known:
+            raise BadInput(f"no page {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+        return known[name]
+
+    def files(self) -> dict[str, str]:
+        """Every generated file's name and content: index, pages, details, figures."""
+        found = {f"{INDEX}.md": index_text(self.title, self.intro, self.pages)}
+        for page in self.pages:
+            found[f"{page.name}.md"] = page_text(page)
+            if page.figure:
+                found[page.figure.file] = page.figure.svg
+        found[f"{DETAILS}.md"] = details_text(self.pages, self.runs)
+        return {name: f"{MADE}\n{text}" for name, text in found.items()}
 
 
 def leaderboard(root: str | Path | None = None, published: Traversable | None = None) -> Board:
@@ -45,22 +85,17 @@ def leaderboard(root: str | Path | None = None, published: Traversable | None = 
     papers, spec = read_papers(data), read_yaml(data.joinpath(PAGES))
     try:
         pages = [_page(papers, raw, results) for raw in spec["pages"]]
-        pages.append(_claims_page(papers.values(), spec["claims"]))
-        index = index_text(spec["index"]["title"], spec["index"]["intro"], pages)
+        shown = dict.fromkeys(one["paper"] for raw in spec["pages"] for one in raw["tables"])
+        pages.append(_claims_page([papers[name] for name in shown], spec["claims"]))
+        title, intro = spec["index"]["title"], spec["index"]["intro"]
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{PAGES}: not in the format of pages ({type(error).__name__}: {error})") from error
-    found = {f"{INDEX}.md": index, f"{DETAILS}.md": details_text(pages, runs)}
-    for page in pages:
-        found[f"{page.name}.md"] = page_text(page)
-        if page.figure:
-            found[page.figure.file] = page.figure.svg
-    marked = {name: f"<!-- made by {OURS} -->\n{text}" for name, text in sorted(found.items())}
-    return Board(pages, runs, marked, [*problems, *results.problems])
+    return Board(title, intro, tuple(pages), runs, (*problems, *results.problems))
 
 
 def build_pages(root: str | Path | None = None, published: Traversable | None = None) -> dict[str, str]:
     """Name and content of every generated file of a leaderboard; see `leaderboard`."""
-    return leaderboard(root, published).files
+    return leaderboard(root, published).files()
 
 
 def read_results(root: Path | None) -> tuple[dict[str, Run], list[str]]:
@@ -102,8 +137,7 @@ def _used(tables: Sequence[Table], footnotes: Iterable[Footnote]) -> tuple[Footn
     return tuple(known[key] for key in keys)
 
 
-def _claims_page(papers: Iterable[Paper], raw: Mapping[str, Any]) -> Page:
-    known = list(papers)
-    claims = tuple(claim for paper in known for claim in claims_of(paper))
-    lists = tuple((f"{paper.short}: slips of the text", tuple(paper.slips)) for paper in known if paper.slips)
+def _claims_page(papers: Sequence[Paper], raw: Mapping[str, Any]) -> Page:
+    claims = tuple(claim for paper in papers for claim in claims_of(paper))
+    lists = tuple((f"{paper.short}: slips of the text", tuple(paper.slips)) for paper in papers if paper.slips)
     return Page(raw["name"], raw["title"], raw["intro"], claims=claims, lists=lists)
