@@ -1,4 +1,4 @@
-"""A leaderboard on disk: its pages as they should be, as they are, and written where the two differ."""
+"""A leaderboard: its pages, and its generated files as they should be, as they are, and written where these differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BadInput
+from ..errors import BadInput, did_you_mean
 from ..results import write_whole
 from ..runs import Run
 from .model import Page
@@ -30,6 +30,17 @@ class Board:
     runs: dict[str, Run]
     files: dict[str, str]
     problems: list[str]
+
+    def page(self, name: str) -> Page:
+        """The page of a name.
+
+        Raises:
+            BadInput: There is none.
+        """
+        known = {page.name: page for page in self.pages}
+        if name not in known:
+            raise BadInput(f"no page {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+        return known[name]
 
 
 def stale(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
@@ -57,16 +68,27 @@ def write(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
     """
     done = []
     for path, why in stale(root, files):
-        try:
-            if path.name in files:
-                root.mkdir(parents=True, exist_ok=True)
-                write_whole(path, [files[path.name].encode("utf-8")])
-            else:
+        if path.name in files:
+            write_file(path, files[path.name])
+        else:
+            try:
                 path.unlink()
-        except OSError as error:
-            raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+            except OSError as error:
+                raise BadInput(f"cannot remove {path}: {error.strerror}") from error
         done.append((path, {"missing": "new", "not up to date": "updated"}.get(why, "removed")))
     return done
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all, with the line breaks it has.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    try:
+        write_whole(path, [text.encode("utf-8")])
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _left(root: Path, files: Mapping[str, str]) -> list[Path]:

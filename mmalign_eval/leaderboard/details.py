@@ -10,7 +10,8 @@ from typing import Any
 
 from ..results import Result
 from ..runs import Run
-from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, escaped, shown_p
+from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_p
+from ..tables import escaped as plain
 from .model import Cell, Column, Page, Row
 
 DETAILS = "details"  # name of the page
@@ -60,18 +61,18 @@ def details_text(pages: Iterable[Page], runs: Mapping[str, Run]) -> str:
     for result in sorted(shown):
         if result.split("/")[0] != model:
             model = result.split("/")[0]
-            lines += [f"## {escaped(model)}", ""]
+            lines += [f"## {plain(model)}", ""]
         lines += _section(result, runs[result], shown[result])
     return "\n".join(lines if shown else [*lines, NOTHING, ""])
 
 
 def _section(result: str, run: Run, shown: Iterable[_Shown]) -> list[str]:
     return [
-        f'### <a id="{anchor(result)}"></a>{escaped(run.label)}',
+        f'### <a id="{anchor(result)}"></a>{plain(run.label)}',
         "",
         f"`{run.result['signature'].replace('`', '')}`",
         "",
-        *(f"- {name}: {escaped(text)}" for name, text in _facts(run.result) if text),
+        *(f"- {name}: {plain(text)}" for name, text in _facts(run.result) if text),
         "",
         "| page | column | metric | value | 95 % interval | n | clusters | against base | p |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
@@ -89,9 +90,9 @@ def _line(one: _Shown, metric: Mapping[str, Any]) -> str:
     delta = (
         column.shown_delta(cell.delta) + (SIGNIFICANT if cell.significant else "") if cell.delta is not None else "-"
     )
-    link = f"[{escaped(one.page.title)}]({one.page.name}.md)"
+    link = f"[{plain(one.page.title)}]({one.page.name}.md)"
     texts = [column.title, cell.metric, column.shown(cell.value), interval, cell.n, clusters, delta, shown_p(cell.p)]
-    return " | ".join(["| " + link, *(escaped("-" if text is None else str(text)) or "-" for text in texts)]) + " |"
+    return " | ".join(["| " + link, *(plain("-" if text is None else str(text)) or "-" for text in texts)]) + " |"
 
 
 def _facts(result: Result) -> Facts:
