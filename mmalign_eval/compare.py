@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .compare_checks import Pair, notes_on, pair_up, refuse_unlike
-from .errors import BadInput, did_you_mean
+from .errors import BadInput, MmevalError, did_you_mean
 from .runs import Run, by_model, open_runs
 from .stats.paired import DRAWS, Paired, holm, paired
 from .tables import FEW_CLUSTERS
@@ -18,6 +18,7 @@ from .tables import FEW_CLUSTERS
 if TYPE_CHECKING:
     import pandas as pd
 
+ONLY = "only"  # begins the note on what one of two models has results of
 LEVEL = 0.05  # of Holm-adjusted p-values: below it a difference is marked
 
 
@@ -150,43 +151,46 @@ def compare(
         BadInput: Nothing there, nothing in common, or results that are not comparable (without `force`).
         Damaged: A file of sums.
     """
-    opened = [model_runs(place) for place in (base, *others)]
+    opened = [model_runs(place, tasks) for place in (base, *others)]
     for line in (line for _, problems in opened for line in problems):
         warnings.warn(line, stacklevel=2)
-    first, *rest = [of_tasks(runs, tasks) for runs, _ in opened]
+    (first, _), *rest = opened
     return [
-        compare_runs(first, runs, everything=everything, metrics=metrics, force=force, draws=draws) for runs in rest
+        compare_runs(first, runs, everything=everything, metrics=metrics, force=force, draws=draws) for runs, _ in rest
     ]
 
 
-def model_runs(place: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
+def model_runs(place: str | os.PathLike[str], tasks: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
     """The results of one model: its folder, or one file.
 
+    Args:
+        place: The folder or file.
+        tasks: Names or globs of tasks; empty: all.
+
     Returns:
-        The results, and one line for each file that is damaged or of another version.
+        The results whose sums can be read, and one line for each file that is damaged or of another version.
 
     Raises:
-        BadInput: Nothing there, or several models.
+        BadInput: Nothing there, several models, or (where no file is damaged) a name or glob that means no task.
     """
     runs, problems = open_runs(place)
     models = by_model(runs)
     if len(models) > 1:
         folders = [str(one[0].path.parent) for one in models.values()]
-        raise BadInput(f"{place}: results of {len(models)} models: give the folder of one: {', '.join(folders)}")
-    return runs, problems
-
-
-def of_tasks(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
-    """Those of tasks that a name or glob means; all without one.
-
-    Raises:
-        BadInput: A name or glob that means none of them.
-    """
-    for pattern in patterns:
-        if not any(_means(pattern, run) for run in runs):
+        raise BadInput(f"{place}: results of {len(models)} models, give the folder of one: {', '.join(folders)}")
+    for pattern in tasks:
+        if not problems and not any(_means(pattern, run) for run in runs):
             known = sorted({run.task for run in runs})
-            raise BadInput(f"--tasks {pattern}: the results have {', '.join(known)}{did_you_mean(pattern, known)}")
-    return [run for run in runs if not patterns or any(_means(pattern, run) for pattern in patterns)]
+            raise BadInput(f"--tasks {pattern}: {place} has {', '.join(known)}{did_you_mean(pattern, known)}")
+    kept = []
+    for run in runs:
+        if not tasks or any(_means(pattern, run) for pattern in tasks):
+            try:
+                run.sums  # noqa: B018 - read here, where the file can still be left out
+                kept.append(run)
+            except MmevalError as error:
+                problems.append(str(error))
+    return kept, problems
 
 
 def compare_runs(
@@ -224,7 +228,7 @@ def compare_runs(
     names = _names(base, other)
     pairs, only_base, only_other = pair_up(base, other)
     notes = [
-        f"only {name} has results of {', '.join(run.label for run in runs)}"
+        f"{ONLY} {name} has results of {', '.join(run.label for run in runs)}"
         for name, runs in zip(names, (only_base, only_other), strict=True)
         if runs
     ]

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "tuning",
             "miniature",
         ),
-        *("check", "conducts", "compare_checks", "compare_tables", "flips", "gates", "bases"),
+        *("check", "conducts", "compare_checks", "compare_tables", "result_tables", "flips", "gates", "bases"),
     ),
     ("lmeval", "engine", "plan", "provenance", "results", "sums_file", "runs", "scores", "tables", "scoring", "judges"),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),

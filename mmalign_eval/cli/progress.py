@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -32,7 +33,7 @@ class ConsoleReporter(Reporter):
         known = [str(about[key]) for key in ("class", "dtype", "device") if about.get(key)]
         if about.get("parameters"):
             known.insert(1, short_count(about["parameters"]))
-        self._line(f"model   {adapter.name}  {' '.join(known)}")
+        self._line(f"model   {adapter.name}  {' '.join(known)}{_tuned(adapter.tuned())}")
 
     def plan(self, adapter: ModelAdapter, size: PlanSize) -> None:
         """One line on what will be asked."""
@@ -97,6 +98,14 @@ class ConsoleReporter(Reporter):
                 self._line(f"{name:<16} {done}/{total}  {rate}  {clock.eta(total - done)}")
 
         return advance
+
+
+def _tuned(record: Mapping[str, Any] | None) -> str:
+    """How the model was made, where that is on record."""
+    if not record:
+        return ""
+    base = record["base"]
+    return f" · tuned by {record.get('method', 'mmeval tune')} from {base['name']} ({base['weights'][:4]}…)"
 
 
 def short_count(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +60,9 @@ def run(
     corrupt_cache: Annotated[
         str | None, typer.Option(help="Keep corrupted images beside the store, at most so much: 5GB, 500MB")
     ] = None,
+    base: Annotated[
+        str, typer.Option(help="Results to compare with, a model's folder [of each tuned model its base's beside it]")
+    ] = "",
     config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
 ) -> int:
@@ -83,14 +87,21 @@ def run(
     }
     settings = _settings(read_config(config) if config else {}, given)
 
+    from ..bases import against_bases
+    from ..compare import model_runs
     from ..evaluate import evaluate
     from .progress import ConsoleReporter
     from .table import print_results
 
+    if base:
+        model_runs(base)  # before hours of work, not after them
     outcome = evaluate(settings, ConsoleReporter(dry_run=dry_run), dry_run=dry_run)
     if dry_run:
         return EXIT_OK
-    print_results(outcome.results, outcome.paths)
+    against, problems = against_bases(outcome.paths, base)
+    print_results(outcome.results, outcome.paths, against)
+    for line in problems:
+        print(f"mmeval: {line}", file=sys.stderr)
     return EXIT_TOO_MANY_ERRORS if outcome.errors > settings.max_errors else EXIT_OK
 
 

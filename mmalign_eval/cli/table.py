@@ -1,70 +1,91 @@
-"""The table at the end of a run."""
+"""Tables on the console: at the end of a run, of scoring, and of a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..overlap import sentence
+from ..result_tables import Line, Shown, results_table, shown_metrics
 from ..results import Result
-from ..tables import FEW_CLUSTERS, shown_value
+from ..tables import TextTable, one_line
 
 if TYPE_CHECKING:
     from ..answers import Scored
-
-Shown = tuple[str, dict[str, Any]]
+    from ..compare import Comparison
 
 TABLE_WIDTH = 1000  # columns; more than any table has
 
 
-def print_results(results: Sequence[Result], paths: Sequence[Path]) -> None:
-    """Prints headline metrics with intervals, then where the files are."""
-    folder_names = [path.parent.name for path in paths]  # tells models of one name apart, as the files do
-    _print(_stdout(), results, folder_names, [shown_metrics(result) for result in results], paths)
+def print_table(table: TextTable, console: Console | None = None) -> None:
+    """Prints a table and its notes; what models and tasks are called cannot drive the terminal."""
+    console = console or _console()
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for place, title in enumerate(table.columns):
+        made.add_column(Text(one_line(title)), justify="right" if place in table.right else "left")
+    for row in table.rows:
+        made.add_row(*(Text(one_line(cell)) for cell in row))
+    console.print(made)
+    for note in table.notes:
+        console.print(Text(one_line(note)))
+
+
+def print_results(
+    results: Sequence[Result], paths: Sequence[Path], against: Mapping[Path, tuple[Comparison, Path]] | None = None
+) -> None:
+    """Prints headline metrics with intervals, then where the files are and what to do with them.
+
+    Args:
+        results: Of a run.
+        paths: Their files.
+        against: Folder of a model to its comparison with its base, and the base's folder.
+    """
+    against = against or {}
+    lines = []
+    for result, path in zip(results, paths, strict=True):
+        comparison = against[path.parent][0] if path.parent in against else None
+        # the folder's name tells models of one name apart, as the files do
+        lines.append(Line(path.parent.name, result, shown_metrics(result), comparison))
+    print_table(results_table(lines))
+    if paths:
+        folders = list(dict.fromkeys(path.parent for path in paths))
+        bases = list(dict.fromkeys(base for _, base in against.values()))
+        _console().print(Text(_ways_on(folders, bases)))
+
+
+def _ways_on(folders: Sequence[Path], bases: Sequence[Path]) -> str:
+    """Where the results are, and the commands that go on from there."""
+    named = shlex.join(map(str, folders))
+    if len(bases) == 1:
+        rest = [folder for folder in folders if folder != bases[0]]
+        compared = shlex.join(map(str, [bases[0], *rest]))
+    else:
+        compared = named if len(folders) > 1 and not bases else f"BASE {named}"
+    return (
+        f"results  {'  '.join(map(str, folders))}   report  mmeval report {named}   compare  mmeval compare {compared}"
+    )
 
 
 def print_scores(found: Sequence[Scored], paths: Sequence[Path], *, to_stderr: bool = False) -> None:
     """Prints what scoring gave: of the headline the metrics that these answers define, then what to know."""
-    results = [one.result for one in found]
-    shown = [_defined(result) for result in results]
-    console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH, stderr=True) if to_stderr else _stdout()
-    _print(console, results, [result["model"]["name"] for result in results], shown, paths, _scoring_notes(found))
-
-
-def _stdout() -> Console:
-    # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
-    return Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH)
-
-
-def _print(
-    console: Console, results: Sequence[Result], models: Sequence[str], shown: Sequence[Sequence[Shown]],
-    paths: Sequence[Path], more_notes: Sequence[str] = (),
-) -> None:  # fmt: skip
-    several = len(set(models)) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (["model"] if several else []) + ["task", "metric"]:
-        table.add_column(column)
-    for column in ("value", "95% CI", "n"):
-        table.add_column(column, justify="right")
-    for column in ("protocol", "data"):
-        table.add_column(column)
-    few = False
-    for result, model, metrics in zip(results, models, shown, strict=True):
-        for name, metric in metrics:
-            few |= bool(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS)
-            row = ([model] if several else []) + _cells(result, name, metric)
-            table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
-    for line in [*_notes(results, few), *more_notes]:
-        console.print(Text(line))
+    console = _console(stderr=to_stderr)
+    table = results_table([Line(one.result["model"]["name"], one.result, _defined(one.result)) for one in found])
+    print_table(table, console)
+    for note in _scoring_notes(found):
+        console.print(Text(one_line(note)))
     folders = list(dict.fromkeys(str(path.parent) for path in paths))
     if folders:
         console.print(Text(f"results  {'  '.join(folders)}"))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # as wide as the table is: rich would fit it to the terminal, and to 80 columns in a pipe, by cutting metric names
+    return Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH, stderr=stderr)
 
 
 def _defined(result: Result) -> list[Shown]:
@@ -85,54 +106,3 @@ def _scoring_notes(found: Sequence[Scored]) -> list[str]:
             notes.append(f"{name}{len(one.missing)} of {total} samples are not answered and do not count")
         notes += [f"{name}{note}" for note in one.notes]
     return notes
-
-
-def shown_metrics(result: Result) -> list[Shown]:
-    """Headline metrics of a result (all, if its task names none)."""
-    names = result["task"]["headline"] or list(result["metrics"])
-    return [(name, result["metrics"][name]) for name in names if name in result["metrics"]]
-
-
-def _cells(result: Result, name: str, metric: dict[str, Any]) -> list[str]:
-    unit = metric["unit"]
-    interval = f"{shown_value(metric['low'], unit)} .. {shown_value(metric['high'], unit)}"
-    mark = "~" if metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS else ""
-    arrow = " (lower=better)" if metric["better"] == "lower" else ""
-    counts = result["counts"]
-    bad = counts["n_error"] + counts["n_refused"]
-    return [
-        result["task"]["name"],
-        name + arrow,
-        shown_value(metric["value"], unit),
-        mark + interval if metric["low"] is not None else "-",
-        f"{metric['n']}" + (f" ({bad} failed)" if bad else ""),
-        result["task"]["protocol"] + (f" @{result['task']['judge']}" if result["task"].get("judge") else ""),
-        result["data"]["source"] + (f", first {result['data']['limit']}" if result["data"]["limit"] else ""),
-    ]
-
-
-def _notes(results: Sequence[Result], few: bool) -> list[str]:
-    units = {metric["unit"] for result in results for _, metric in shown_metrics(result)}
-    notes = ["fractions are in percent"] if "fraction" in units else []
-    if few:
-        notes.append(f"~ fewer than {FEW_CLUSTERS} clusters: the interval is rough")
-    if any(r["data"]["source"] == "miniature" for r in results):
-        notes.append("miniature data: shows that the machinery works, says nothing about real models")
-    for result in results:
-        if found := result.get("contamination"):
-            whose = f"{result['model']['name']}, {result['task']['name']}"
-            notes.append(f"{whose}: {sentence(found)}")
-        if (judge := result.get("judge", {})).get("kind") == "model":
-            notes.append(f"{result['task']['name']}: {_judging(judge)}")
-    truncated = sum(r["counts"]["n_truncated"] for r in results)
-    if truncated:
-        notes.append(f"{truncated} prompts were cut on the left to fit the model's context")
-    return notes
-
-
-def _judging(judge: dict[str, Any]) -> str:
-    """Who judged, what it cost now, and what failed: no table hides the count."""
-    spent = f"{judge['calls']} calls, {judge['cached']} answered before"
-    if judge.get("dollars") is not None:
-        spent += f", ${judge['dollars']:.2f}"
-    return f"judged by {judge['name']}: {judge['n_verdicts']} verdicts, {judge['n_failed']} failed; {spent}"

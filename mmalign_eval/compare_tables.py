@@ -1,0 +1,125 @@
+"""Comparisons as tables: the same cells whoever prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .compare import LEVEL, Change, Comparison
+from .flips import Flip
+from .tables import (
+    MINIATURE_NOTE,
+    ROUGH_NOTE,
+    SIGNIFICANT,
+    UNLIKE,
+    UNLIKE_NOTE,
+    TextTable,
+    cut,
+    one_line,
+    shown_change,
+    shown_delta,
+    shown_metric,
+    shown_n,
+    shown_p,
+    shown_value,
+    unit_notes,
+)
+
+SAID = 60  # characters of an answer in a table; files have it whole
+NUMBERS = frozenset(range(2, 8)) | {9, 10, 11}  # columns of a comparison that hold numbers
+
+
+def comparison_table(comparison: Comparison) -> TextTable:
+    """Every change of a comparison, and what to know about them."""
+    columns = (
+        *("task", "metric", comparison.base, comparison.other, "change", "95% CI", "p", "", "verdict"),
+        *("won/lost/tied", "n (clusters)", "detectable"),
+    )
+    rows = tuple(_row(change) for change in comparison.changes)
+    return TextTable(columns, rows, NUMBERS, tuple(_notes(comparison)))
+
+
+def shown_against(change: Change) -> str:
+    """A change in one cell: `+2.5 p=.054`, with its marks; what the table of a run says of the base."""
+    if change.paired.delta is None:
+        return "-"
+    delta = shown_delta(change.paired.delta, change.unit, _scale(change))
+    return " ".join(filter(None, (delta, shown_p(change.p_holm), marks(change))))
+
+
+def marks(change: Change) -> str:
+    """`*` for a significant change, `!` for one between results that are not alike."""
+    return (SIGNIFICANT if change.significant else "") + (UNLIKE if change.differs else "")
+
+
+def family_note(comparison: Comparison) -> str:
+    """Over what the p-values were adjusted."""
+    tests = sum(change.paired.p is not None for change in comparison.changes)
+    return f"p: adjusted for the {tests} tests here (Holm); {SIGNIFICANT} below {100 * LEVEL:.0f} %"
+
+
+def flips_table(flips: Sequence[Flip], names: tuple[str, str], most: int) -> TextTable:
+    """The samples of one task that changed, at most so many to each side; how many there are is a note."""
+    rows: list[tuple[str, ...]] = []
+    notes = []
+    for better in (False, True):
+        side = [flip for flip in flips if flip.better == better]
+        shown = side[:most] if most else side
+        words = "better" if better else "worse"
+        rows += [_flip(flip) for flip in shown]
+        notes.append(
+            f"{len(side)} samples {words}" + (f", {len(shown)} of them here" if len(shown) < len(side) else "")
+        )
+    columns = ("sample", "change", *(f"{name} said" for name in names), "reference", "metric")
+    return TextTable(columns, tuple(rows), notes=("; ".join(notes),))
+
+
+def _flip(flip: Flip) -> tuple[str, ...]:
+    if flip.binary:
+        change = "wrong -> right" if flip.better else "right -> wrong"
+    else:
+        change = f"{shown_value(flip.base, flip.unit)} -> {shown_value(flip.other, flip.unit)}"
+    said = (cut(text, SAID) for text in (flip.base_answer, flip.other_answer, flip.reference))
+    return (one_line(flip.id), change, *said, flip.metric)
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    found, unit, scale = change.paired, change.unit, _scale(change)
+    counted = (found.wins, found.losses, found.ties)
+    return (
+        change.label or change.task,
+        shown_metric(change.metric, change.better),
+        shown_value(found.base, unit),
+        shown_value(found.other, unit),
+        shown_delta(found.delta, unit, scale),
+        shown_change(found.low, found.high, unit, scale, found.clusters),
+        shown_p(change.p_holm).removeprefix("p").removeprefix("=") or "-",
+        marks(change),
+        change.verdict if change.significant else "",
+        "/".join("-" if count is None else str(count) for count in counted) if found.wins is not None else "-",
+        shown_n(found.n, found.clusters),
+        shown_delta(found.detectable, unit, scale).lstrip("+"),
+    )
+
+
+def _scale(change: Change) -> float | None:
+    """The larger value: a difference has the decimals of what it is between."""
+    values = [abs(value) for value in (change.paired.base, change.paired.other) if value is not None]
+    return max(values, default=None)
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    changes = comparison.changes
+    notes = unit_notes([change.unit for change in changes])
+    if any(change.paired.p is not None for change in changes):
+        notes.append(family_note(comparison))
+    if any(change.paired.p is None for change in changes):
+        notes.append("no p: made of all samples at once, undefined on a side, or all samples in one cluster")
+    if any(change.paired.detectable is not None for change in changes):
+        notes.append("detectable: the smallest change that would be found in 80 % of such comparisons")
+    if any(change.rough for change in changes):
+        notes.append(ROUGH_NOTE)
+    if any(change.differs for change in changes):
+        notes.append(UNLIKE_NOTE)
+    if any(pair.other.miniature for pair in comparison.pairs):
+        notes.append(MINIATURE_NOTE)
+    return [*notes, *comparison.notes]
