@@ -1,0 +1,188 @@
+"""The report's tables: who was scored, and every headline metric with intervals and differences, as text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..compare import Change, Comparison
+from ..overlap import sentence
+from ..runs import Run
+from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_delta, shown_p, shown_value
+
+SHORT = 12  # characters of a fingerprint
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model's cells of a row; texts are empty where there is nothing to say.
+
+    Attributes:
+        value: Of the metric.
+        interval: Its 95 % interval, with a mark if rough.
+        n: Samples, and how many failed.
+        delta: Difference to the base, with a mark if significant.
+        delta_interval: Its 95 % interval.
+        p: Of the paired test, adjusted.
+        verdict: `better`, `worse`, `changed` or empty.
+        differs: In what the two results differ, if they do.
+    """
+
+    value: str = "-"
+    interval: str = ""
+    n: str = ""
+    delta: str = ""
+    delta_interval: str = ""
+    p: str = ""
+    verdict: str = ""
+    differs: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one task.
+
+    Attributes:
+        metric: Its name.
+        lower: Whether less is better.
+        cells: Of each model, the base first.
+    """
+
+    metric: str
+    lower: bool
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One task.
+
+    Attributes:
+        label: Its name, with protocol and judge where these are not the default.
+        protocol: Its protocol.
+        data: Where its samples are from.
+        lines: Its metrics.
+    """
+
+    label: str
+    protocol: str
+    data: str
+    lines: list[Line]
+
+
+def blocks(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison]) -> list[Block]:
+    """The results table, task by task in the order of the models' files."""
+    changes = {(c.other, ch.task, ch.protocol, ch.judge, ch.metric): ch for c in comparisons for ch in c.changes}
+    keys = dict.fromkeys(run.key for runs in models.values() for run in runs)
+    made = []
+    for key in keys:
+        own = {name: next((run for run in runs if run.key == key), None) for name, runs in models.items()}
+        told = [run for run in own.values() if run]
+        metrics = dict.fromkeys(name for run in told for name in run.headline)
+        lines = []
+        for metric in metrics:
+            cells = [_cell(run, metric, changes.get((name, *key, metric))) for name, run in own.items()]
+            about = next(run.result["metrics"][metric] for run in told if metric in run.result["metrics"])
+            lines.append(Line(metric, about["better"] == "lower", cells))
+        sources = " / ".join(dict.fromkeys(_source(run) for run in told))
+        made.append(Block(told[0].label, told[0].protocol, sources, lines))
+    return made
+
+
+def _cell(run: Run | None, name: str, change: Change | None) -> Cell:
+    metric = run.result["metrics"].get(name) if run else None
+    if run is None or metric is None:
+        return Cell()
+    unit, counts = metric["unit"], run.result["counts"]
+    interval = delta_interval = ""
+    if metric["low"] is not None:
+        rough = ROUGH if metric["clusters"] < FEW_CLUSTERS else ""
+        interval = f"{rough}{shown_value(metric['low'], unit)} .. {shown_value(metric['high'], unit)}"
+    bad = counts["n_error"] + counts["n_refused"]
+    n = f"{metric['n']:,}" + (f" ({bad:,} failed)" if bad else "")
+    if change is None or change.paired.delta is None:
+        return Cell(shown_value(metric["value"], unit), interval, n)
+    paired = change.paired
+    if paired.low is not None:
+        ends = (shown_delta(end, unit, paired.other) for end in (paired.low, paired.high))
+        delta_interval = (ROUGH if change.rough else "") + " .. ".join(ends)
+    return Cell(
+        shown_value(metric["value"], unit),
+        interval,
+        n,
+        shown_delta(paired.delta, unit, paired.other) + (f" {SIGNIFICANT}" if change.significant else ""),
+        delta_interval,
+        shown_p(change.p_holm),
+        change.verdict if change.significant else "",
+        ", ".join(change.differs),
+    )
+
+
+def _source(run: Run) -> str:
+    data = run.result["data"]
+    return str(data["source"]) + (f", first {data['limit']}" if data.get("limit") else "")
+
+
+def legend(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison]) -> list[str]:
+    """What the marks of the table mean, and what else a reader has to know."""
+    runs = [run for own in models.values() for run in own]
+    shown = [run.result["metrics"][name] for run in runs for name in run.headline]
+    notes = ["fractions are in percent"] if any(metric["unit"] == "fraction" for metric in shown) else []
+    if any(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS for metric in shown):
+        notes.append(f"{ROUGH} fewer than {FEW_CLUSTERS} clusters: the interval is rough")
+    if comparisons:
+        notes.append(
+            f"differences are to {comparisons[0].base}, on the samples that both scored; {SIGNIFICANT} p < .05 after "
+            "Holm's adjustment over the differences of the two models in this table"
+        )
+    for comparison in comparisons:
+        notes += [f"{comparison.other}: {note}" for note in comparison.notes]
+    for run in runs:
+        if found := run.result.get("contamination"):
+            notes.append(f"{run.model}, {run.label}: {sentence(found)}")
+        if truncated := run.result["counts"].get("n_truncated"):
+            notes.append(f"{run.model}, {run.label}: {truncated:,} prompts were cut on the left to fit the context")
+    return list(dict.fromkeys(notes))
+
+
+def cards(models: Mapping[str, Sequence[Run]]) -> list[list[tuple[str, str]]]:
+    """What is known of each model: (what, text) pairs."""
+    return [_card(name, runs) for name, runs in models.items()]
+
+
+def _card(name: str, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    found = [("name", name)]
+    about = runs[0].result.get("provenance", {}).get("model") or {}
+    known = [str(about["class"])] if about.get("class") else []
+    known += [f"{about['parameters']:,} parameters"] if isinstance(about.get("parameters"), int) else []
+    found += [("model", ", ".join(known))] if known else []
+    if tuned := _tuned(runs[0].result["model"].get("tuned")):
+        found.append(("tuned", tuned))
+    prints = {}
+    for run in runs:
+        model = run.result["model"]
+        part = str(model["identity"].get("part") or "")
+        prints.setdefault(str(model.get("fingerprint", ""))[:SHORT], part)
+    several = len(prints) > 1
+    shown = [f"{value} ({part})" if several and part else value for value, part in prints.items() if value]
+    found += [("fingerprint", ", ".join(shown))] if shown else []
+    failed = sum(run.result["counts"]["n_error"] + run.result["counts"]["n_refused"] for run in runs)
+    samples = sum(run.result["counts"]["n"] for run in runs)
+    text = f"{len(runs)} {'task' if len(runs) == 1 else 'tasks'}, {samples:,} samples"
+    return [*found, ("results", text + (f", {failed:,} failed" if failed else ""))]
+
+
+def _tuned(tuned: Mapping[str, Any] | None) -> str:
+    """`by mm-ft (recipe llava, seed 1) from vicuna`, or empty."""
+    if not tuned:
+        return ""
+    details = [f"{key} {tuned[key]}" for key in ("recipe", "seed") if tuned.get(key) not in (None, "")]
+    text = f"by {tuned['method']}" if tuned.get("method") else ""
+    text += f" ({', '.join(details)})" if details else ""
+    return f"{text} from {tuned['base']['name']}".strip()
+
+
+def signatures(models: Mapping[str, Sequence[Run]]) -> Iterable[tuple[str, str, str]]:
+    """Model, task and signature of every result."""
+    return [(name, run.label, str(run.result.get("signature", ""))) for name, runs in models.items() for run in runs]
