@@ -14,6 +14,7 @@ from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, MmevalError
 from . import compare as compare_verb
 from . import corrupt as corrupt_verb
 from . import judge as judge_verb
+from . import report as report_verb
 from . import run as run_verb
 from . import score as score_verb
 from . import tasks as tasks_verb
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("run")(run_verb.run)
 app.command("score")(score_verb.score)
 app.command("compare")(compare_verb.compare)
+app.command("report")(report_verb.report)
 app.command("corrupt")(corrupt_verb.corrupt)
 app.add_typer(tasks_verb.app, name="tasks")
 app.add_typer(judge_verb.app, name="judge")
