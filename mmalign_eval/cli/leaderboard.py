@@ -95,11 +95,11 @@ def add(
 
 
 def _regenerate(place: Path, *, check: bool) -> int:
-    from ..leaderboard.board import stale, write
+    from ..leaderboard.files import stale, write
     from ..leaderboard.pages import leaderboard as read
 
     board = read(place)
-    files, found = board.files, []
+    files, found = board.files(), []
     if check:
         found = stale(place, files)
         for path, why in found:
@@ -117,7 +117,7 @@ def _regenerate(place: Path, *, check: bool) -> int:
 
 
 def _update(place: Path, names: list[str], *, check: bool) -> int:
-    from ..leaderboard.board import write_file
+    from ..leaderboard.files import write_file
     from ..leaderboard.regions import Regions
     from ..leaderboard.update import filled
 
@@ -141,7 +141,7 @@ def _update(place: Path, names: list[str], *, check: bool) -> int:
 
 def _export(place: Path, form: str, names: list[str], model: str, out: str) -> int:
     from ..leaderboard import formats
-    from ..leaderboard.board import write_file
+    from ..leaderboard.files import write_file
     from ..leaderboard.pages import leaderboard as read
 
     if form not in formats.FORMATS:

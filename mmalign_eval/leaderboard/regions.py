@@ -14,10 +14,9 @@ from ..compare_tables import comparison_table
 from ..errors import BadInput, did_you_mean
 from ..runs import Run
 from ..tables import markdown
-from .board import Board
 from .markdown import footnote_lines, table_lines
 from .model import Page, Table
-from .pages import leaderboard
+from .pages import Board, leaderboard
 from .update import Fill
 
 _FOOTNOTE = re.compile(r"\[\^([\w-]+)\]")

@@ -1,46 +1,15 @@
-"""A leaderboard: its pages, and its generated files as they should be, as they are, and written where these differ."""
+"""The generated files of a leaderboard: told from what they should be, and written where the two differ."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BadInput, did_you_mean
+from ..errors import BadInput
 from ..results import write_whole
-from ..runs import Run
-from .model import Page
+from .pages import MADE
 
-OURS = "mmeval leaderboard"  # stands in the head of every generated file: others are not ours to remove
 SUFFIXES = (".md", ".svg")
-
-
-@dataclass(frozen=True)
-class Board:
-    """What a leaderboard is made of.
-
-    Attributes:
-        pages: Its pages.
-        runs: The results taken in, by `Cell.result`.
-        files: What the pages are as files: name to text, figures and the details page included.
-        problems: One line for each result that is damaged or of another version; the others are on the pages.
-    """
-
-    pages: list[Page]
-    runs: dict[str, Run]
-    files: dict[str, str]
-    problems: list[str]
-
-    def page(self, name: str) -> Page:
-        """The page of a name.
-
-        Raises:
-            BadInput: There is none.
-        """
-        known = {page.name: page for page in self.pages}
-        if name not in known:
-            raise BadInput(f"no page {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
-        return known[name]
 
 
 def stale(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
@@ -92,11 +61,11 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _left(root: Path, files: Mapping[str, str]) -> list[Path]:
-    """Generated files of earlier pages."""
+    """Generated files of earlier pages; files without the mark are not ours to remove."""
     there = sorted(path for path in root.glob("*") if path.suffix in SUFFIXES and path.is_file())
     return [path for path in there if path.name not in files and _is_ours(path)]
 
 
 def _is_ours(path: Path) -> bool:
     with path.open("rb") as file:
-        return OURS.encode() in file.read(400)
+        return file.read(len(MADE)) == MADE.encode()
