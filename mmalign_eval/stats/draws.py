@@ -43,8 +43,8 @@ def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
     """
     clusters = len(differences)
     if clusters < 63 and 2**clusters <= draws:
-        picked = np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1
-        return picked.astype(np.float64) @ differences
+        every = np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1
+        return every.astype(np.float64) @ differences
     rng = np.random.Generator(np.random.Philox(SEED + 1))
     kinds, counts = _kinds(differences)
     if kinds is not None:

@@ -111,9 +111,10 @@ def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None 
     if ends is None:
         return made(value, None, None, None)
     if metric.unit in ("fraction", "percent") and np.nanmin(values) >= 0 and np.nanmax(values) <= scale:
-        effective = _effective(value / scale, ends[2] / scale, clusters)
-        if effective * min(value / scale, 1 - value / scale) < RARE:
-            low, high = _wilson(value / scale, effective)
+        fraction = round(value / scale, 12)  # what differs from 1 by rounding is 1
+        effective = _effective(fraction, ends[2] / scale, clusters)
+        if effective * min(fraction, 1 - fraction) < RARE:
+            low, high = _wilson(fraction, effective)
             return made(value, low * scale, high * scale, ends[2])
     return made(value, *ends)
 
@@ -137,11 +138,8 @@ def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: in
             drawn.append(float(metric.corpus(picked)))
         except (ZeroDivisionError, ValueError):
             drawn.append(float("nan"))  # undefined for this draw (one class only, nothing to divide by)
-    kept = np.array([d for d in drawn if np.isfinite(d)])
-    if len(kept) < max(2, len(drawn) // 2):
-        return made(value, None, None, None)
-    low, high = np.quantile(kept, [0.025, 0.975])
-    return made(value, float(low), float(high), float(kept.std(ddof=1)))
+    ends = percentiles(np.array(drawn), len(clusters)) if drawn else None
+    return made(value, *ends) if ends else made(value, None, None, None)
 
 
 def percentiles(drawn: np.ndarray, clusters: int) -> tuple[float, float, float] | None:
@@ -157,7 +155,7 @@ def percentiles(drawn: np.ndarray, clusters: int) -> tuple[float, float, float] 
     if 2 * len(kept) <= len(drawn):
         return None
     wider = np.sqrt(clusters / (clusters - 1))
-    level = ndtr(-wider * _student(clusters))
+    level = ndtr(-wider * student(clusters - 1))
     low, high = np.quantile(kept, [level, 1 - level])
     return float(low), float(high), float(wider * kept.std(ddof=1))
 
@@ -177,7 +175,7 @@ def _proportion(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
     # clusters can only be trusted to tell a design effect above 1; at 0 or 1 they agree altogether: one unit each
     effective = float(clusters) if simple == 0 else n * min(1.0, simple / robust if robust > 0 else 1.0)
     if counts.max() > 1 and simple > 0:
-        effective *= (Z95 / _student(clusters)) ** 2
+        effective *= (Z95 / student(clusters - 1)) ** 2
     low, high = _wilson(p, effective)
     return low, high, float(np.sqrt(robust))
 
@@ -197,11 +195,11 @@ def _wilson(p: float, n: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _student(clusters: int) -> float:
-    """97.5 % quantile of Student's t with C - 1 degrees of freedom."""
+def student(df: int) -> float:
+    """97.5 % quantile of Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(clusters - 1, 0.975))
+    return float(stdtrit(df, 0.975))
 
 
 def _clustered(records: Sequence[dict[str, Any]], metric: Metric) -> tuple[int, list[list[dict[str, Any]]]]:

@@ -10,7 +10,6 @@ from mmalign_eval.metrics.base import Metric, ratio
 from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.stats import Group, MetricSums, Sums
 
-EACH = 4  # questions in a cluster
 PARTS = 4  # a cluster is of one part; the total adds up the parts' scores
 
 # columns of the sums of a sample: 0 right, 1 count, 2-4 TP FP FN, 5 gained, 6 hallucinated, 7 mentioned, then for each
@@ -42,6 +41,7 @@ class World:
         side: Of what it has for one side only.
         level: Mean logit.
         gain: How much the second side's is higher.
+        each: Questions in a cluster.
     """
 
     shared: float = 0.8
@@ -49,21 +49,22 @@ class World:
     side: float = 0.7
     level: float = 1.0
     gain: float = 0.0
+    each: int = 4
 
     def sides(self, clusters: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Sums of every cluster of two sides: `[clusters, WIDTH]` each, equal in distribution if `gain` is 0."""
-        both = rng.normal(0, self.shared, (clusters, 1)) + rng.normal(0, self.own, (clusters, EACH))
-        amount = rng.poisson(2.0, (clusters, EACH)) + 1.0
-        yes = rng.random((clusters, EACH)) < 0.5
+        both = rng.normal(0, self.shared, (clusters, 1)) + rng.normal(0, self.own, (clusters, self.each))
+        amount = rng.poisson(2.0, (clusters, self.each)) + 1.0
+        yes = rng.random((clusters, self.each)) < 0.5
         return tuple(  # type: ignore[return-value]
             _answered(self.level + gain + both + rng.normal(0, self.side, both.shape), amount, yes, rng)
             for gain in (0.0, self.gain)
         )
 
-    def truth(self, name: str) -> tuple[float, float]:
-        """The values of both sides, of very many clusters."""
+    def truth(self) -> dict[str, tuple[float, float]]:
+        """The metrics' values of both sides, of very many clusters."""
         totals = np.sum([self.sides(100_000, np.random.default_rng([9, i])) for i in range(8)], axis=(0, 2))
-        return float(FORMULAS[name](totals[0])), float(FORMULAS[name](totals[1]))
+        return {name: (float(formula(totals[0])), float(formula(totals[1]))) for name, formula in FORMULAS.items()}
 
 
 def _answered(logit: np.ndarray, amount: np.ndarray, yes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -77,7 +78,7 @@ def _answered(logit: np.ndarray, amount: np.ndarray, yes: np.ndarray, rng: np.ra
     out = np.zeros((clusters, WIDTH))
     out[:, :8] = np.stack([column.sum(axis=1) for column in columns], axis=1)
     part = np.arange(clusters) % PARTS
-    whole = [right.sum(axis=1), np.full(clusters, EACH), right.all(axis=1), np.ones(clusters)]
+    whole = [right.sum(axis=1), np.full(clusters, logit.shape[1]), right.all(axis=1), np.ones(clusters)]
     for i, column in enumerate(whole):
         out[np.arange(clusters), 8 + 4 * part + i] = column
     return out

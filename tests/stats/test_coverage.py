@@ -1,0 +1,97 @@
+"""Intervals cover the truth as often as they say, in 2,000 made-up results of 200 clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmalign_eval.metrics.base import Metric
+from mmalign_eval.metrics.formula import Formula
+from mmalign_eval.stats import Estimate, estimate, resample
+from mmalign_eval.stats.intervals import RESAMPLES, percentiles
+
+from .world import FORMULAS, WIDTH, World, metric
+
+RESULTS = 2000
+TOGETHER = 50  # results drawn in one go, as metrics over the same clusters are
+RECALL = Metric("recall", lambda _: (), Formula("s[0] / s[2]"))
+ONE_SIDED = 0.045  # of truths may lie on either side of their interval: skewed metrics do not miss evenly
+
+
+def covered(clusters: int, draws: int, results: int = RESULTS) -> dict[str, np.ndarray]:
+    """Share of truths below and above the interval, and of true differences within theirs, for each metric."""
+    world = World(gain=0.3)
+    truths = world.truth()
+    found = {name: np.zeros(3) for name in FORMULAS}
+    for start in range(0, results, TOGETHER):
+        block = [world.sides(clusters, np.random.default_rng([1, start, i])) for i in range(TOGETHER)]
+        drawn = resample(np.concatenate([side for sides in block for side in sides], axis=1), draws)
+        for (base, _), first, second in zip(block, *halves(drawn), strict=True):
+            for name, formula in FORMULAS.items():
+                low, high = ends(estimate(metric(name), base, clusters * world.each, first))
+                difference = percentiles(formula(second) - formula(first), clusters)
+                assert difference is not None
+                truth, other = truths[name]
+                within = difference[0] <= other - truth <= difference[1]
+                found[name] += truth < low, truth > high, within
+    return {name: shares / results for name, shares in found.items()}
+
+
+def halves(drawn: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    sides = np.split(drawn, drawn.shape[1] // WIDTH, axis=1)
+    return sides[::2], sides[1::2]
+
+
+def ends(found: Estimate) -> tuple[float, float]:
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
+
+
+def check(shares: dict[str, np.ndarray]) -> None:
+    for name, (below, above, difference) in shares.items():
+        assert 0.935 <= 1 - below - above <= 0.965, (name, below, above)
+        assert max(below, above) <= ONE_SIDED, (name, below, above)
+        assert 0.935 <= difference <= 0.965, (name, difference)
+
+
+def test_intervals_of_values_and_differences_cover_at_200_clusters() -> None:
+    check(covered(200, 1000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clusters", [200, 500, 1000])
+def test_intervals_cover_with_all_draws(clusters: int) -> None:
+    check(covered(clusters, RESAMPLES))
+
+
+@pytest.mark.parametrize("p", [0.005, 0.02, 0.98, 0.995])
+def test_fractions_near_an_end_are_covered(p: float) -> None:
+    """A ratio that is no declared proportion: where few clusters are not perfect, Wilson's interval takes over."""
+    rng, clusters, inside = np.random.default_rng(3), 300, 0
+    for _ in range(400):
+        sums = np.column_stack([rng.random(clusters) < p, np.zeros(clusters), np.ones(clusters)]).astype(float)
+        found = estimate(RECALL, sums, clusters)
+        low, high = ends(found)
+        assert 0 <= low <= found.value <= high <= 1  # type: ignore[operator]
+        inside += low <= p <= high
+    assert inside / 400 >= 0.92  # binomial counts this small come in steps: 93 to 99 % in truth
+
+
+def test_all_right_is_not_certain() -> None:
+    """100 clusters without a fault say that fewer than 3.7 % have one."""
+    sums = np.column_stack([np.ones(100), np.zeros(100), np.ones(100)])
+    found = estimate(RECALL, sums, 100)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 - 3.8415 / (100 + 3.8415), abs=1e-4)
+
+
+def test_few_clusters_widen_the_interval() -> None:
+    rng, inside = np.random.default_rng(4), 0
+    for _ in range(400):
+        sums = np.column_stack([np.zeros((12, 5)), rng.normal(3, 1, 12)])
+        sums[:, 1] = 1
+        found = estimate(metric("mean"), sums, 12)
+        low, high = ends(found)
+        inside += low <= 3 <= high
+    assert 0.92 <= inside / 400 <= 0.98  # plain percentiles: 90 %
