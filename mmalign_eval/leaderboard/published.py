@@ -194,9 +194,12 @@ def read_papers(data: Traversable) -> dict[str, Paper]:
     """The papers of `published/*.yaml`, by file name, sorted.
 
     Raises:
-        BadInput: A file that is not in the format.
+        BadInput: No such folder, or a file that is not in the format.
     """
-    found = sorted(data.joinpath(FOLDER).iterdir(), key=lambda file: file.name)
+    folder = data.joinpath(FOLDER)
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; {PAGES} needs its published tables beside it")
+    found = sorted(folder.iterdir(), key=lambda file: file.name)
     return {file.name[:-5]: _paper(file) for file in found if file.name.endswith(".yaml")}
 
 
