@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import EXIT_OK, EXIT_WANTING, BadInput
+
+if TYPE_CHECKING:
+    from ..report.thumbnails import Watch
 
 SUFFIXES = (".html", ".htm")
 
@@ -36,7 +41,6 @@ def report(
     from ..report.collect import collect
     from ..report.figures import figures_of, training_curves, write_figures
     from ..report.page import page, write_page
-    from .progress import ConsoleReporter
 
     path = Path(out)
     if path.suffix.lower() not in SUFFIXES:
@@ -48,14 +52,8 @@ def report(
     curves = [training_curves(Path(log)) for log in training or ()]
     material = collect(runs, base)
     drawn = [*figures_of(material.models, material.comparisons), *curves]
-    made = page(
-        material,
-        drawn,
-        with_samples=not no_samples,
-        per_task=samples,
-        side=thumbnail,
-        watch=ConsoleReporter().task,
-    )
+    with _progress() as watch:
+        made = page(material, drawn, with_samples=not no_samples, per_task=samples, side=thumbnail, watch=watch)
     write_page(made, path)
     if figures is not None:
         write_figures(drawn, Path(figures))
@@ -63,3 +61,19 @@ def report(
         print(f"mmeval: {line}", file=sys.stderr)
     print(path)
     return EXIT_WANTING if made.problems else EXIT_OK
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Watch]:
+    """Bars on a terminal; elsewhere nothing: a report takes seconds."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def watch(what: str, total: int) -> Callable[[int, int], None]:
+            bar = bars.add_task(what, total=total)
+            return lambda good, bad: bars.update(bar, advance=good + bad)
+
+        yield watch

@@ -13,7 +13,7 @@ from ..requests import ImageRef
 from ..runs import Run
 from ..scores import Score, sample_scores
 from .rows import LONGEST, SCORED, Row, sample_of, trimmed
-from .thumbnails import spread
+from .thumbnails import Watch, spread
 
 SHARED = 3000  # samples of a page unless told otherwise, shared between its tasks
 LENGTHS = (LONGEST, 2000, 1000, 500, 250)  # characters kept of a text: the first at which the budget holds
@@ -24,7 +24,8 @@ class Browser:
     """What the page's script gets.
 
     Attributes:
-        tasks: One object a task: `name`, `metrics` that its scores are of, `shown` and `total` samples.
+        tasks: One object a task: `name`, places of the `models` that have results of it, `metrics` that its scores are
+            of, `shown` and `total` samples.
         samples: One object a sample: `rows.sample_of`.
         images: Different images in the order of their first use; samples name them by place.
         notes: What was left out or cut.
@@ -54,13 +55,14 @@ class _Task:
         return list(dict.fromkeys(score.metric for scores in self.scores for score in scores.values()))
 
 
-def browse(models: Mapping[str, Sequence[Run]], per_task: int | None, budget: int) -> Browser:
+def browse(models: Mapping[str, Sequence[Run]], per_task: int | None, budget: int, watch: Watch) -> Browser:
     """Reads the samples of results.
 
     Args:
         models: Results of each model; the first is the base.
         per_task: Most samples of a task; None: `SHARED` in all, shared between the tasks.
         budget: Most bytes that the samples may take in the page: long texts are cut further until it holds.
+        watch: Hears about progress.
     """
     found = Browser()
     tasks = list(_opened(models, found))
@@ -68,11 +70,16 @@ def browse(models: Mapping[str, Sequence[Run]], per_task: int | None, budget: in
     chosen = [_choose(task, share) for task, share in zip(tasks, shares, strict=True)]
     for task, names in zip(tasks, chosen, strict=True):
         if len(names) < len(task.ids):
+            which = "failed or scored differently than the base" if len(models) > 1 else "failed"
             found.notes.append(
-                f"{task.label}: {len(names):,} of {len(task.ids):,} samples are here: up to half of them failed or "
-                "scored differently than the base, the rest are spread evenly"
+                f"{task.label}: {len(names):,} of {len(task.ids):,} samples are here, half of them such as {which} "
+                "(if there are as many), the rest spread evenly"
             )
-    loaded = [_load(task, names) for task, names in zip(tasks, chosen, strict=True)]
+    advance = watch("samples", len(tasks))
+    loaded = []
+    for task, names in zip(tasks, chosen, strict=True):
+        loaded.append(_load(task, names))
+        advance(1, 0)
     for length in LENGTHS:
         _fill(found, tasks, chosen, loaded, length)
         if len(to_json(found.samples).encode("utf-8")) <= budget:
@@ -167,7 +174,9 @@ def _fill(
     found.tasks, found.samples = [], []
     for number, (task, names, rows) in enumerate(zip(tasks, chosen, loaded, strict=True)):
         metrics = task.metrics
-        found.tasks.append({"name": task.label, "shown": len(names), "total": len(task.ids), "metrics": metrics})
+        whose = [place for place, run in enumerate(task.runs) if run]
+        about = {"name": task.label, "models": whose, "shown": len(names), "total": len(task.ids), "metrics": metrics}
+        found.tasks.append(about)
         for name in names:
             scores = [own.get(name) for own in task.scores]
             sample = sample_of([own.get(name) for own in rows], task.runs, scores, metrics, images, length)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..compare import Change, Comparison
+from ..compare import Comparison
+from ..compare_tables import comparison_table, family_note
 from ..overlap import sentence
 from ..runs import Run
-from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_delta, shown_p, shown_value
+from ..tables import FEW_CLUSTERS, ROUGH_NOTE, UNLIKE_NOTE, shown_interval, shown_value, unit_notes
 
 SHORT = 12  # characters of a fingerprint
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model's cells of a row; texts are empty where there is nothing to say.
+    """One model's cells of a row; empty where there is nothing to say.
 
     Attributes:
         value: Of the metric.
-        interval: Its 95 % interval, with a mark if rough.
+        interval: Its 95 % interval.
         n: Samples, and how many failed.
-        delta: Difference to the base, with a mark if significant.
+        delta: Difference to the base.
         delta_interval: Its 95 % interval.
         p: Of the paired test, adjusted.
+        marks: Of the difference.
         verdict: `better`, `worse`, `changed` or empty.
         differs: In what the two results differ, if they do.
     """
@@ -35,6 +37,7 @@ class Cell:
     delta: str = ""
     delta_interval: str = ""
     p: str = ""
+    marks: str = ""
     verdict: str = ""
     differs: str = ""
 
@@ -73,16 +76,15 @@ class Block:
 
 def blocks(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison]) -> list[Block]:
     """The results table, task by task in the order of the models' files."""
-    changes = {(c.other, ch.task, ch.protocol, ch.judge, ch.metric): ch for c in comparisons for ch in c.changes}
+    against = {key: cells for comparison in comparisons for key, cells in _against(comparison)}
     keys = dict.fromkeys(run.key for runs in models.values() for run in runs)
     made = []
     for key in keys:
         own = {name: next((run for run in runs if run.key == key), None) for name, runs in models.items()}
         told = [run for run in own.values() if run]
-        metrics = dict.fromkeys(name for run in told for name in run.headline)
         lines = []
-        for metric in metrics:
-            cells = [_cell(run, metric, changes.get((name, *key, metric))) for name, run in own.items()]
+        for metric in dict.fromkeys(name for run in told for name in run.headline):
+            cells = [_cell(run, metric, against.get((name, *key, metric), {})) for name, run in own.items()]
             about = next(run.result["metrics"][metric] for run in told if metric in run.result["metrics"])
             lines.append(Line(metric, about["better"] == "lower", cells))
         sources = " / ".join(dict.fromkeys(_source(run) for run in told))
@@ -90,32 +92,35 @@ def blocks(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison
     return made
 
 
-def _cell(run: Run | None, name: str, change: Change | None) -> Cell:
+def _against(comparison: Comparison) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """The cells of each difference as `mmeval compare` prints them, by model, task, protocol, judge, metric."""
+    table = comparison_table(comparison)
+    for change, row in zip(comparison.changes, table.rows, strict=True):
+        told = dict(zip(table.columns[4:], row[4:], strict=True))
+        yield (
+            (comparison.other, change.task, change.protocol, change.judge, change.metric),
+            {
+                "delta": told["change"],
+                "delta_interval": told["95% CI"],
+                "p": told["p"],
+                "marks": told[""],
+                "verdict": told["verdict"],
+                "differs": ", ".join(change.differs),
+            },
+        )
+
+
+def _cell(run: Run | None, name: str, against: Mapping[str, str]) -> Cell:
     metric = run.result["metrics"].get(name) if run else None
     if run is None or metric is None:
         return Cell()
     unit, counts = metric["unit"], run.result["counts"]
-    interval = delta_interval = ""
-    if metric["low"] is not None:
-        rough = ROUGH if metric["clusters"] < FEW_CLUSTERS else ""
-        interval = f"{rough}{shown_value(metric['low'], unit)} .. {shown_value(metric['high'], unit)}"
     bad = counts["n_error"] + counts["n_refused"]
-    n = f"{metric['n']:,}" + (f" ({bad:,} failed)" if bad else "")
-    if change is None or change.paired.delta is None:
-        return Cell(shown_value(metric["value"], unit), interval, n)
-    paired = change.paired
-    if paired.low is not None:
-        ends = (shown_delta(end, unit, paired.other) for end in (paired.low, paired.high))
-        delta_interval = (ROUGH if change.rough else "") + " .. ".join(ends)
     return Cell(
         shown_value(metric["value"], unit),
-        interval,
-        n,
-        shown_delta(paired.delta, unit, paired.other) + (f" {SIGNIFICANT}" if change.significant else ""),
-        delta_interval,
-        shown_p(change.p_holm),
-        change.verdict if change.significant else "",
-        ", ".join(change.differs),
+        shown_interval(metric["low"], metric["high"], unit, metric["clusters"]),
+        f"{metric['n']:,}" + (f" ({bad:,} failed)" if bad else ""),
+        **against,
     )
 
 
@@ -128,16 +133,15 @@ def legend(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison
     """What the marks of the table mean, and what else a reader has to know."""
     runs = [run for own in models.values() for run in own]
     shown = [run.result["metrics"][name] for run in runs for name in run.headline]
-    notes = ["fractions are in percent"] if any(metric["unit"] == "fraction" for metric in shown) else []
+    notes = unit_notes([metric["unit"] for metric in shown])
     if any(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS for metric in shown):
-        notes.append(f"{ROUGH} fewer than {FEW_CLUSTERS} clusters: the interval is rough")
-    if comparisons:
-        notes.append(
-            f"differences are to {comparisons[0].base}, on the samples that both scored; {SIGNIFICANT} p < .05 after "
-            "Holm's adjustment over the differences of the two models in this table"
-        )
+        notes.append(ROUGH_NOTE)
+    if any(change.differs for comparison in comparisons for change in comparison.changes):
+        notes.append(UNLIKE_NOTE)
     for comparison in comparisons:
-        notes += [f"{comparison.other}: {note}" for note in comparison.notes]
+        whose = f"{comparison.other} against {comparison.base}"
+        tested = "differences are of the samples that both scored; " + family_note(comparison)
+        notes += [f"{whose}: {note}" for note in (tested, *comparison.notes)]
     for run in runs:
         if found := run.result.get("contamination"):
             notes.append(f"{run.model}, {run.label}: {sentence(found)}")

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..compare_tables import comparison_table
 from ..errors import MmevalError
 from ..results import write_whole
 from ..runs import Run
@@ -67,7 +68,7 @@ def page(
         watch: Hears about progress.
     """
     frame = _render(material, figures, Browser(), Thumbnails(), [])
-    browser = browse(material.models, per_task, TEXTS) if with_samples else Browser()
+    browser = browse(material.models, per_task, TEXTS, watch) if with_samples else Browser()
     problems = list(dict.fromkeys([*material.problems, *browser.problems]))
     room = MOST - len(frame.encode("utf-8")) - len(to_json(browser.samples).encode("utf-8"))
     pictures = thumbnails(browser.images, side, max(room, 0), watch)
@@ -113,6 +114,9 @@ def _render(
             problems=problems,
             blocks=blocks(material.models, material.comparisons),
             notes=[*material.notes, *legend(material.models, material.comparisons)],
+            comparisons=[
+                {"base": c.base, "other": c.other, "table": comparison_table(c)} for c in material.comparisons
+            ],
             signatures=list(signatures(material.models)),
             figures=figures,
             samples=_data(models, browser, pictures) if browser.samples else "",

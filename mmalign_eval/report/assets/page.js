@@ -290,7 +290,7 @@
     if (sample.r) texts.append(field("reference", block(sample.r)));
     asked.append(texts);
     const answers = make("div", "answers");
-    models.forEach((_, place) => answers.append(reply(sample, place)));
+    for (const place of tasks[sample.t].models) answers.append(reply(sample, place));
     box.append(head, ...(asked.textContent || sample.g ? [asked] : []), answers);
     return box;
   }
