@@ -105,7 +105,7 @@ def _unlike(base: Result, other: Result) -> tuple[tuple[str, ...], tuple[str, ..
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-    found += _other_samples(base, other)
+    found += [*_other_samples(base, other), *_other_metrics(base["metrics"], other["metrics"])]
     return tuple(found), tuple(_other_decoding(base, other))
 
 
@@ -125,6 +125,16 @@ def _other_samples(base: Result, other: Result) -> list[str]:
     if not found and base["prompt_hash"] != other["prompt_hash"] and knows_prompts(base) and knows_prompts(other):
         found.append(_against("prompts", base["prompt_hash"][:SHORT], other["prompt_hash"][:SHORT]))
     return found
+
+
+def _other_metrics(base: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The first metric of one name that is not one thing: another unit, direction or formula."""
+    for name in (name for name in other if name in base):
+        for part in ("unit", "better", "formula"):
+            one, two = base[name][part], other[name][part]
+            if one != two and None not in (one, two):  # without a formula it is not tested anyway
+                return [_against(f"{part} of {name}", one, two)]
+    return []
 
 
 def _has_images(data: dict[str, Any]) -> bool:

@@ -33,9 +33,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "tuning",
             "miniature",
         ),
-        *("check", "conducts", "compare_checks", "compare_tables", "result_tables", "flips", "gates", "bases"),
+        *(
+            "check",
+            "conducts",
+            "compare_checks",
+            "compare_seeds",
+            "compare_tables",
+            "result_tables",
+            "flips",
+            "gates",
+            "bases",
+        ),
     ),
-    ("lmeval", "engine", "plan", "provenance", "results", "sums_file", "runs", "scores", "tables", "scoring", "judges"),
+    (
+        *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "sums_file", "runs", "scores", "tables"),
+        *("scoring", "judges"),
+    ),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     ("registry", "requests", "roles", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
 )

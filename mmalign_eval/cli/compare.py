@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,13 @@ from .names import split_names
 
 if TYPE_CHECKING:
     from ..compare import Comparison
+    from ..compare_seeds import RecipeChange
     from ..flips import Flip
     from ..gates import Gate, Outcome
     from ..runs import Run
     from ..tables import TextTable
 
 Texts = list[str] | None
-DRAWS = 10_000
 
 
 def compare(
@@ -58,41 +58,38 @@ def compare(
             "repeatable",
         ),
     ] = None,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="The OTHERs are training seeds of one recipe: what it does, over seeds")
+    ] = False,
     json_to: Annotated[str, typer.Option("--json", help="FILE or -: everything found, as one object")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables as markdown")] = False,
-    draws: Annotated[int, typer.Option(help="Of bootstrap and randomisation", min=1000)] = DRAWS,
+    draws: Annotated[int | None, typer.Option(help="Of bootstrap and randomisation [10000]", min=1000)] = None,
 ) -> int:
     """What changed, and is it real? Each difference with its 95% interval and a paired test, clustered."""
     from ..gates import exit_code, read_gate
+    from ..stats.paired import DRAWS
 
-    given = Given(
-        split_names(tasks or ()), split_names(metrics or ()), everything, force, draws,
-        [read_gate(text) for text in fail_if_worse or ()],
-    )  # fmt: skip
+    gates = [read_gate(text) for text in fail_if_worse or ()]
+    given = Given(split_names(metrics or ()), everything, force, draws or DRAWS, gates)
     sides = _Sides()
     try:
-        found = [_compared(*side, given) for side in sides.read(runs or (), tuned or (), given.tasks)]
-        if flips:
-            for one in found:
-                one.find_flips(sides)
+        found = _find(sides, sides.read(runs or (), tuned or (), split_names(tasks or ())), given, seeds, flips)
     except BadInput as error:
         if not sides.problems:
             raise
         print(f"mmeval: {error}", file=sys.stderr)  # what is missing may be in a file that is damaged
         return EXIT_WANTING
     if json_to != STDOUT:
-        for one in found:
-            _print(one, flips_limit, markdown)
+        found.show(flips_limit, markdown)
     if json_to:
-        write_json(json_to, {"comparisons": [_as_json(one) for one in found], "problems": sides.problems})
-    return EXIT_WANTING if sides.problems else exit_code([outcome for one in found for outcome in one.outcomes])
+        write_json(json_to, {**found.as_json(), "problems": sides.problems})
+    return EXIT_WANTING if sides.problems else exit_code(found.outcomes)
 
 
 @dataclass(frozen=True)
 class Given:
     """What was asked for."""
 
-    tasks: list[str]
     metrics: list[str]
     everything: bool
     force: bool
@@ -102,21 +99,61 @@ class Given:
 
 @dataclass
 class Found:
-    """One comparison, with the samples behind it and what its gates say."""
+    """The comparisons, the samples behind them, and what the gates say.
 
-    comparison: Comparison
+    Attributes:
+        comparisons: One for each other model.
+        flips: For each of them, the samples that changed, by task; empty where not asked for.
+        recipe: With `--seeds`: the changes over all of them.
+        outcomes: Of the gates.
+    """
+
+    comparisons: list[Comparison]
+    flips: list[dict[str, list[Flip]]]
+    recipe: list[RecipeChange] | None
     outcomes: list[Outcome]
-    flips: dict[str, list[Flip]] = field(default_factory=dict)
 
-    def find_flips(self, sides: _Sides) -> None:
-        """Reads the samples; where they are missing or damaged a line says so."""
-        from ..flips import flips_of
+    def show(self, most: int, markdown: bool) -> None:
+        """Prints everything; of flips at most so many to each side."""
+        from ..compare_seeds import seeds_table
+        from ..compare_tables import comparison_table, flips_table
 
-        for pair in self.comparison.pairs:
-            try:
-                self.flips[pair.label] = flips_of(pair)
-            except MmevalError as error:
-                sides.problem(str(error))
+        if self.recipe is not None:
+            _title(f"{len(self.comparisons)} seeds against {self.comparisons[0].base}", markdown)
+            _table(seeds_table(self.comparisons, self.recipe), markdown)
+        for one, by_task in zip(self.comparisons, self.flips, strict=True):
+            names = one.base, one.other
+            if self.recipe is None or by_task:
+                _title(f"{one.other} against {one.base}", markdown)
+            if self.recipe is None:
+                _table(comparison_table(one), markdown)
+            for label, flips in by_task.items():
+                _title(f"{label}: {'samples that' if flips else 'no sample'} changed", markdown)
+                if flips:
+                    _table(flips_table(flips, names, most), markdown)
+        for outcome in self.outcomes:
+            print(f"- {outcome.line}" if markdown else outcome.line)
+
+    def as_json(self) -> dict[str, Any]:
+        """Values in the metrics' own units, nothing rounded."""
+        from ..compare import as_row
+
+        comparisons = [
+            {
+                "base": one.base,
+                "other": one.other,
+                "changes": [as_row(change) for change in one.changes],
+                "notes": one.notes,
+                "flips": [asdict(flip) for flips in by_task.values() for flip in flips],
+            }
+            for one, by_task in zip(self.comparisons, self.flips, strict=True)
+        ]
+        recipe = {} if self.recipe is None else {"seeds": [change.as_row() for change in self.recipe]}
+        gates = [
+            {"metric": o.gate.metric, "margin": o.gate.margin, "other": o.other, "code": o.code, "line": o.line}
+            for o in self.outcomes
+        ]
+        return {"comparisons": comparisons, **recipe, "fail_if_worse": gates}
 
 
 class _Sides:
@@ -160,34 +197,40 @@ class _Sides:
         return self._open(folder_of_base_of(runs), tasks), runs
 
 
-def _compared(base: list[Run], other: list[Run], given: Given) -> Found:
+def _find(sides: _Sides, pairs: Sequence[tuple[list[Run], list[Run]]], given: Given, seeds: bool, flips: bool) -> Found:
     from ..compare import compare_runs
+    from ..compare_seeds import over_recipe
     from ..gates import decide, find_change
 
-    wanted = [gate.metric for gate in given.gates]
-    comparison = compare_runs(
-        base, other, everything=given.everything, force=given.force, metrics=given.metrics, also=wanted,
-        draws=given.draws,
-    )  # fmt: skip
-    names = comparison.base, comparison.other
-    outcomes = [decide(gate, find_change(gate, comparison.changes), *names) for gate in given.gates]
-    return Found(comparison, outcomes)
+    comparisons = [
+        compare_runs(
+            base, other, everything=given.everything, force=given.force, metrics=given.metrics,
+            also=[gate.metric for gate in given.gates], draws=given.draws,
+        )
+        for base, other in pairs
+    ]  # fmt: skip
+    recipe = over_recipe(comparisons, given.draws) if seeds else None
+    if recipe is None:
+        judged = [(one.changes, one.base, one.other) for one in comparisons]
+    else:
+        judged = [([one.change for one in recipe], comparisons[0].base, f"mean of {len(comparisons)} seeds")]
+    outcomes = [
+        decide(gate, find_change(gate, changes), base, other) for changes, base, other in judged for gate in given.gates
+    ]
+    return Found(comparisons, [_flips(one, sides) if flips else {} for one in comparisons], recipe, outcomes)
 
 
-def _print(found: Found, flips_limit: int, markdown: bool) -> None:
-    from ..compare_tables import comparison_table, flips_table
+def _flips(comparison: Comparison, sides: _Sides) -> dict[str, list[Flip]]:
+    """Reads the samples; where they are missing or damaged a line says so."""
+    from ..flips import flips_of
 
-    names = found.comparison.base, found.comparison.other
-    _title(f"{names[1]} against {names[0]}", markdown)
-    _table(comparison_table(found.comparison), markdown)
-    for label, flips in found.flips.items():
-        if flips:
-            _title(f"{label}: samples that changed", markdown)
-            _table(flips_table(flips, names, flips_limit), markdown)
-        else:
-            _title(f"{label}: no sample changed", markdown)
-    for outcome in found.outcomes:
-        print(f"- {outcome.line}" if markdown else outcome.line)
+    found = {}
+    for pair in comparison.pairs:
+        try:
+            found[pair.label] = flips_of(pair)
+        except MmevalError as error:
+            sides.problem(str(error))
+    return found
 
 
 def _title(text: str, markdown: bool) -> None:
@@ -204,21 +247,3 @@ def _table(table: TextTable, markdown: bool) -> None:
         print(as_markdown(table))
     else:
         print_table(table)
-
-
-def _as_json(found: Found) -> dict[str, Any]:
-    """Values in the metrics' own units, nothing rounded."""
-    from ..compare import as_row
-
-    comparison = found.comparison
-    return {
-        "base": comparison.base,
-        "other": comparison.other,
-        "changes": [as_row(change) for change in comparison.changes],
-        "notes": comparison.notes,
-        "flips": [asdict(flip) for flips in found.flips.values() for flip in flips],
-        "fail_if_worse": [
-            {"metric": one.gate.metric, "margin": one.gate.margin, "code": one.code, "line": one.line}
-            for one in found.outcomes
-        ],
-    }
