@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -50,6 +51,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code (0, 1, 2, 3, 4 or 130: see `errors.py`)."""
     previous = _terminate_like_interrupt()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or an answer may have what the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(argv)
     finally:
