@@ -55,9 +55,7 @@ def grouped_bars(
         return Cell(shown(values[g][s]), (shown(low), shown(high)), (texts[g][s],))
 
     rows = tuple(
-        Row(*((group, model) if len(series) > 1 else ("", group)), s, (cell(g, s),))
-        for g, group in enumerate(groups)
-        for s, model in enumerate(series)
+        Row(group, model, s, (cell(g, s),)) for g, group in enumerate(groups) for s, model in enumerate(series)
     )
     svg = row_chart(title, caption, [Block(("",), AXES.get(unit, unit), rows)], bars=True)
     data = (("", *series), *((group, *texts[g]) for g, group in enumerate(groups)))

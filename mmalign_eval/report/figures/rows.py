@@ -122,7 +122,7 @@ def _edges(texts: Sequence[tuple[str, ...]], right: float) -> tuple[float, ...]:
     edges = [right]
     for i in reversed(range(max(map(len, texts)))):
         widest = max(text_width(plain(row[i]), SMALL) if i < len(row) else 0.0 for row in texts)
-        edges.append(edges[-1] - (min(VALUE, widest) + 6 if widest else 0))
+        edges.append(edges[-1] - (min(VALUE, widest) + 8 if widest else 0))
     return (edges[-1] - GAP, *reversed(edges[:-1]))
 
 
