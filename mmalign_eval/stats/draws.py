@@ -42,13 +42,16 @@ def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
     Each of the 2^clusters selections once, where there are no more of them than draws.
     """
     clusters = len(differences)
-    if clusters < 63 and 2**clusters <= draws:
+    if exhaustive(clusters, draws):
         every = np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1
         return every.astype(np.float64) @ differences
     rng = np.random.Generator(np.random.Philox(SEED + 1))
-    kinds, counts = _kinds(differences)
+    # a cluster and its mirror image are one kind: the sides may change places, and all draws with them
+    lead = np.take_along_axis(differences, (differences != 0).argmax(axis=1)[:, None], axis=1)
+    kinds, counts = _kinds(np.where(lead < 0, -differences, differences))
     if kinds is not None:
-        return rng.binomial(counts, 0.5, size=(draws, len(counts))) @ kinds
+        against = differences[lead[:, 0] < 0].sum(axis=0)
+        return against + rng.binomial(counts, 0.5, size=(draws, len(counts))) @ kinds
     out = np.empty((draws, differences.shape[1]))
     rows = max(1, CHUNK // clusters)
     for start in range(0, draws, rows):
@@ -57,6 +60,11 @@ def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
         picked = np.unpackbits(coins, axis=1, count=clusters)
         out[start : start + count] = picked.astype(np.float64) @ differences
     return out
+
+
+def exhaustive(clusters: int, draws: int) -> bool:
+    """Whether there are no more ways to pick clusters than draws, so that `swapped` tries each."""
+    return 2**clusters <= draws
 
 
 def _kinds(sums: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..metrics.formula import Formula
-from .draws import resample, swapped
+from .draws import exhaustive, resample, swapped
 from .intervals import Z95, percentiles
 from .pairs import Pairs, Shared
 from .sums import MetricSums, Sums
@@ -136,7 +136,7 @@ class _Drawn:
     @property
     def exact(self) -> bool:
         """Whether every way to swap clusters is tried."""
-        return self.clusters < 63 and 2**self.clusters <= self.draws
+        return exhaustive(self.clusters, self.draws)
 
     def resampled(self) -> tuple[np.ndarray, np.ndarray]:
         """Both sides of each bootstrap sample: `[draws, k]` each."""
@@ -208,7 +208,7 @@ def _randomised(drawn: _Drawn, formula: Formula, delta: float, tie: float) -> fl
     first, second = (formula(one) for one in drawn.swapped())
     found = np.abs(second - first)
     found = found[np.isfinite(found)]
-    if len(found) < (2**drawn.clusters if drawn.exact else drawn.draws) / 2:
+    if 2 * len(found) <= len(first):
         return None
     as_large = int((found >= abs(delta) - tie).sum())
     # the observed labels are one of the enumerated ways; of drawn ones they are counted as one more
