@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BadInput, Damaged, MmevalError
+from .result_shape import damage, row_damage
 from .stats import Estimate, Sums
 from .sums_file import sums_from, sums_to
 
 SCHEMA = 2
-PARTS = ("task", "model", "data", "counts", "metrics", "samples", "sums")  # without them it is no result file
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
@@ -113,14 +113,16 @@ def read_result(path: str | os.PathLike[str]) -> Result:
 
     Raises:
         BadInput: No such file, or not a result file.
-        Damaged: Truncated, or of a schema this version does not know.
+        Damaged: Truncated, parts missing or of another type, or of a schema this version does not know.
     """
     file = Path(path)
     if not file.is_file():
         raise BadInput(f"{file}: no such result file")
     try:
         result = json.loads(file.read_text(encoding="utf-8", errors="surrogatepass"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Damaged(f"{file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{file}: damaged result file ({error}); run the same command again to rewrite it") from error
     if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
         raise BadInput(f"{file}: not a result file of mmeval")
@@ -128,9 +130,8 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         older = isinstance(result.get("schema"), int) and result["schema"] < SCHEMA
         cure = "run the same command again, its answers are kept in the store" if older else "use a newer mmeval"
         raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}: {cure}")
-    missing = [part for part in PARTS if not isinstance(result.get(part), dict)]
-    if missing:
-        raise Damaged(f"{file}: damaged result file (no {missing[0]!r}); run the same command again to rewrite it")
+    if cause := damage(result):
+        raise Damaged(f"{file}: damaged result file ({cause}); run the same command again to rewrite it")
     return result
 
 
@@ -138,11 +139,12 @@ def read_samples(path: str | os.PathLike[str], result: Result) -> Iterator[dict[
     """The samples beside a result file, checked against its hash.
 
     Raises:
-        Damaged: Missing, or not the file that the result was written with.
+        Damaged: Missing, not the file that the result was written with, or a line that is no sample.
     """
-    for line in _beside(Path(path), result["samples"]).decode("utf-8", "surrogatepass").split("\n"):
+    data = _beside(Path(path), result["samples"])
+    for number, line in enumerate(data.split(b"\n"), start=1):
         if line:
-            yield json.loads(line)
+            yield _sample(line, f"{Path(path).parent / result['samples']['file']}:{number}")
 
 
 def read_sums(path: str | os.PathLike[str], result: Result) -> Sums:
@@ -154,11 +156,34 @@ def read_sums(path: str | os.PathLike[str], result: Result) -> Sums:
     return sums_from(_beside(Path(path), result["sums"]), result["metrics"], str(path))
 
 
+def check_sums(path: str | os.PathLike[str], result: Result) -> None:
+    """Whether the file of sums is there and whole, without reading what is in it.
+
+    Raises:
+        Damaged: Missing, or not the file that the result was written with.
+    """
+    _beside(Path(path), result["sums"])
+
+
+def _sample(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{where}: no sample ({error}); run the same command again to rewrite it") from error
+    if cause := row_damage(row):
+        raise Damaged(f"{where}: no sample ({cause}); run the same command again to rewrite it")
+    found: dict[str, Any] = row
+    return found
+
+
 def _beside(path: Path, part: dict[str, str]) -> bytes:
     file = path.parent / part["file"]
     if not file.is_file():
         raise Damaged(f"{file}: missing; run the same mmeval command again to rewrite it")
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{file}: cannot be read ({error.strerror or error})") from error
     if hashlib.sha256(data).hexdigest() != part["sha256"]:
         raise Damaged(f"{file}: changed or truncated since {path.name} was written")
     return data

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import BadInput, MmevalError
-from .results import Result, find_results, read_result, read_samples, read_sums
+from .errors import BadInput, Damaged
+from .results import Result, check_sums, find_results, read_result, read_samples, read_sums
 from .stats import Sums
 
 RESCORED = "rescored"  # folder of what `mmeval score` made anew of a run, below the run's
@@ -93,10 +93,12 @@ class Run:
 def open_runs(*places: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
     """The result files at or below some places, in the order of the places, then of their names.
 
-    What was scored anew (`rescored/`) is left out unless the place is such a folder or file.
+    What was scored anew (`rescored/`) is left out unless the place is such a folder or file, and so are other JSON
+    files in a folder.
 
     Returns:
-        The results, and one line for each file that is damaged or of another version: the others are still of use.
+        The results, and one line for each that is damaged (or whose file of sums is missing or damaged) or of another
+        version: the others are still of use.
 
     Raises:
         BadInput: A place that is not there, or has no result file at all.
@@ -106,14 +108,20 @@ def open_runs(*places: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
     for place in map(Path, places):
         if not place.exists():
             raise BadInput(f"{place}: no such file or folder; expected results of mmeval run or mmeval score")
-        paths = list(_paths(place))
-        if not paths:
-            raise BadInput(f"{place}: no result file of mmeval there")
-        for path in paths:
+        before = len(found) + len(problems)
+        for path in _paths(place):
             try:
-                found.append(Run(path, read_result(path)))
-            except MmevalError as error:
+                result = read_result(path)
+                check_sums(path, result)
+            except BadInput:
+                if path == place:
+                    raise
+            except Damaged as error:
                 problems.append(str(error))
+            else:
+                found.append(Run(path, result))
+        if len(found) + len(problems) == before:
+            raise BadInput(f"{place}: no result file of mmeval there")
     return found, problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,9 @@ def summarize(task: Task, records: Sequence[Record]) -> Summary:
             task.finish(records)
         metrics = task.metrics()
         sums = sums_of(metrics, records)
+        if len(set(sums.samples)) < len(sums.samples):
+            twice = next(name for name, n in Counter(sums.samples).items() if n > 1)
+            raise PluginError(f"task {task.name} calls two samples {twice!r}: results are compared sample by sample")
         return Summary(estimates_of(metrics, records, sums), sums)
     except MmevalError:
         raise

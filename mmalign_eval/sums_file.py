@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from .metrics.formula import Formula
 from .stats import Group, MetricSums, Sums
 
 LEVELS = ("sample", "cluster")
+LARGEST = 2**30  # bytes unpacked; 200,000 samples with 100 sums each have 160 MB
 
 
 def sums_to(sums: Sums) -> bytes:
@@ -44,19 +44,71 @@ def sums_from(data: bytes, metrics: Mapping[str, Mapping[str, Any]], where: str)
         Damaged: Not such a file, or it and the metrics do not belong together.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            groups = [
-                Group(LEVELS[level], file[f"rows{g}"], file[f"sums{g}"], int(n))
-                for g, (level, n) in enumerate(zip(file["levels"], file["counts"], strict=True))
-            ]
-            made = {
-                name: MetricSums(m["group"], Formula(m["formula"]) if m["formula"] else None, m["proportion"])
-                for name, m in metrics.items()
-            }
-            if any(not 0 <= one.group < len(groups) for one in made.values()):
-                raise ValueError("a metric of no group")
-            return Sums(file["samples"].tolist(), file["clusters"].tolist(), file["cluster"], groups, made)
-    except (BadInput, ValueError, KeyError, IndexError, TypeError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = _arrays(data)
+        samples, clusters, cluster = _names(arrays)
+        levels, counts = _integers(arrays, "levels", top=len(LEVELS)), _integers(arrays, "counts")
+        groups = []
+        for number, (level, n) in enumerate(zip(levels.tolist(), counts.tolist(), strict=True)):
+            groups.append(_group(arrays, number, LEVELS[level], n, len(samples), len(clusters)))
+        made = {name: _metric(name, metric, groups) for name, metric in metrics.items()}
+    except (BadInput, ValueError, KeyError) as error:
         raise Damaged(
             f"{where}: its sums cannot be read ({error}); run the same command again to rewrite it"
         ) from error
+    return Sums(samples, clusters, cluster, groups, made)
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    """All arrays of a file; nothing in it is ever unpickled."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            if sum(entry.file_size for entry in file.infolist()) > LARGEST:
+                raise ValueError(f"more than {LARGEST} bytes unpacked")
+        with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
+            return dict(loaded)
+    except Exception as error:  # a broken archive can make zipfile and numpy raise nearly anything
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _names(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], list[str], np.ndarray]:
+    samples, clusters = arrays["samples"], arrays["clusters"]
+    for name, found in (("samples", samples), ("clusters", clusters)):
+        if found.ndim != 1 or found.dtype.kind != "U" or len(set(found.tolist())) < len(found):
+            raise ValueError(f"{name} are not different names")
+    cluster = _integers(arrays, "cluster", top=len(clusters))
+    if len(cluster) != len(samples):
+        raise ValueError(f"{len(samples)} samples, clusters of {len(cluster)}")
+    return samples.tolist(), clusters.tolist(), cluster
+
+
+def _group(
+    arrays: Mapping[str, np.ndarray], number: int, level: str, n: int, samples: int, clusters: int
+) -> Group:  # fmt: skip
+    rows = _integers(arrays, f"rows{number}", top=samples if level == "sample" else clusters)
+    sums = arrays[f"sums{number}"]
+    if sums.ndim != 2 or sums.dtype != np.float64 or not np.isfinite(sums).all():
+        raise ValueError(f"sums{number} is not a table of finite numbers")
+    if len(rows) != len(sums) or len(np.unique(rows)) < len(rows):
+        raise ValueError(f"sums{number} and rows{number} do not belong together")
+    if not len(rows) <= n <= samples or (level == "sample" and n != len(rows)):
+        raise ValueError(f"sums{number} is of {len(rows)} {level}s, {n} samples are counted")
+    return Group(level, rows, sums, n)
+
+
+def _metric(name: str, metric: Mapping[str, Any], groups: list[Group]) -> MetricSums:
+    if not 0 <= metric["group"] < len(groups):
+        raise ValueError(f"{name!r} is made of group {metric['group']} of {len(groups)}")
+    group = groups[metric["group"]]
+    formula = Formula(metric["formula"]) if metric["formula"] is not None else None
+    width = max(formula.width if formula is not None else 0, 2 * metric["proportion"])
+    if len(group.rows) and group.sums.shape[1] < width:
+        raise ValueError(f"{name!r} needs {width} sums, its group has {group.sums.shape[1]}")
+    return MetricSums(metric["group"], formula, metric["proportion"])
+
+
+def _integers(arrays: Mapping[str, np.ndarray], name: str, top: int | None = None) -> np.ndarray:
+    """An array of whole numbers from 0 to below `top`."""
+    found = arrays[name]
+    if found.ndim != 1 or found.dtype.kind != "i" or (found < 0).any() or (top is not None and (found >= top).any()):
+        raise ValueError(f"{name} is out of range")
+    return found
