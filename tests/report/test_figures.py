@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ PLUS = {f"{part}/{m}": v for part in ("count", "color", "OCR") for m, v in (("ac
 KINDS = {f"skill/{name}": 0.2 + i / 10 for i, name in enumerate(("total", "rec", "ocr", "math"))}
 
 
-def drawn(tmp_path: Path, values: dict[str, float], models: int = 1, **facts: object) -> Figure:
+def drawn(tmp_path: Path, values: dict[str, float], models: int = 1, **facts: Any) -> Figure:
     names = [f"model-{i}" for i in range(models)]
     figures = figures_of(results(tmp_path, names, "toy", values, **facts), [])
     assert len(figures) == 1
@@ -220,6 +221,29 @@ def test_two_panels_of_a_stricter_metric(tmp_path: Path) -> None:
     for x, value, edges in ((left, 70.0, (0, 400)), (right, 40.0, (430, 760))):
         slope, origin = across(root, 50, *edges)
         assert (x - origin) / slope == pytest.approx(value, abs=0.3)
+
+
+def test_panels_side_by_side_share_their_scale(tmp_path: Path) -> None:
+    root = parsed(drawn(tmp_path, PLUS))
+    slopes = [across(root, 50, *edges)[0] for edges in ((0, 400), (430, 760))]
+    assert slopes[0] == pytest.approx(slopes[1], rel=0.01)
+
+
+@pytest.mark.parametrize("values", [SEVERE, SAID])
+def test_many_models_in_one_panel_go_without_intervals(tmp_path: Path, values: dict[str, float]) -> None:
+    few, many = drawn(tmp_path / "few", values, models=8), drawn(tmp_path / "many", values, models=9)
+    assert whiskers(parsed(few))
+    assert "Whiskers" in few.caption
+    assert not whiskers(parsed(many))
+    assert "Without intervals: more than 8 models." in many.caption
+    assert " .. " in many.data[1][-1], "the table has them"
+
+
+def test_what_is_without_corruption_has_the_mark_of_its_model(tmp_path: Path) -> None:
+    root = parsed(drawn(tmp_path, SEVERE, models=3, headline=["CIDEr"]))
+    ends = [mark for mark in marks(root) if "open" in mark.classes]
+    assert [mark.classes[1] for mark in ends] == ["l0", "l1", "l2"] * 2
+    assert len({mark.y for mark in ends}) == 3
 
 
 def test_rough_intervals_are_marked(tmp_path: Path) -> None:

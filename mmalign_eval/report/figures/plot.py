@@ -9,6 +9,7 @@ from .scale import Scale, drawable, scale
 from .svg import (
     DASHES,
     LINE,
+    SERIES_LIGHT,
     SMALL,
     WIDTH,
     document,
@@ -58,12 +59,14 @@ class Line:
         points: In order.
         joined: Whether by a line.
         marked: Whether each has its mark.
+        shift: To the right, in the drawing's units: keeps the intervals of several models at one x apart.
     """
 
     series: int
     points: tuple[Point, ...]
     joined: bool = True
     marked: bool = True
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class _Place:
     x: Scale
     y: Scale
     panel: Panel
+    inset: float
 
 
 def point_chart(
@@ -112,6 +116,7 @@ def point_chart(
     y_label: str = "",
     same_y: bool = True,
     whole_x: bool = False,
+    inset: float = 0.0,
 ) -> str:
     """Draws panels side by side, up to three in a line.
 
@@ -124,6 +129,7 @@ def point_chart(
         y_label: What the vertical axes are in.
         same_y: One vertical scale for all panels.
         whole_x: Horizontal ticks at whole numbers only.
+        inset: How far the first and the last x are from the ends of the axis.
     """
     body, top = heading(title, note)
     joined = any(line.joined for panel in panels for line in panel.lines)
@@ -147,10 +153,10 @@ def point_chart(
             if len(panel.names) > 1:
                 body += _names(panel, upper - 8, left, left + wide)
             upper += LINE
-        x = scale(every_x, left + room, left + wide - 8, whole=whole_x, ticks=6 if count == 1 else 4)
+        x = scale(every_x, left + room + inset, left + wide - 8 - inset, whole=whole_x, ticks=6 if count == 1 else 4)
         y = scale(every_y if same_y else panel.ys(), upper + high, upper, ticks=5)
-        body += _axes(x, y, x_label, y_label)
-        body += _panel(_Place(x, y, panel))
+        body += _axes(x, y, x_label, y_label, inset)
+        body += _panel(_Place(x, y, panel, inset))
     return document(title, note or title, top + high + 3 * LINE + 30 + own_legend * LINE, body)
 
 
@@ -165,12 +171,12 @@ def _room(panels: Sequence[Panel], every_y: list[float | None], same_y: bool) ->
     return max(text_width(y.written(tick), SMALL) for y in scales for tick in y.ticks) + 8
 
 
-def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
+def _axes(x: Scale, y: Scale, x_label: str, y_label: str, inset: float) -> list[str]:
     body = []
     bottom = y.start
     for tick in y.ticks:
-        body.append(line(x.start, y(tick), x.end, y(tick), "axis" if tick == y.ticks[0] else "grid"))
-        body.append(label(y.written(tick), x.start - 5, y(tick) + 4, anchor="end", kind="muted", size=SMALL))
+        body.append(line(x.start - inset, y(tick), x.end + inset, y(tick), "axis" if tick == y.ticks[0] else "grid"))
+        body.append(label(y.written(tick), x.start - inset - 5, y(tick) + 4, anchor="end", kind="muted", size=SMALL))
     for tick in x.ticks:
         body.append(line(x(tick), bottom, x(tick), bottom + 4, "axis"))
         body.append(label(x.written(tick), x(tick), bottom + 16, anchor="middle", kind="muted", size=SMALL))
@@ -185,7 +191,9 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
 def _panel(place: _Place) -> list[str]:
     x, y, panel = place.x, place.y, place.panel
     body = [line(x(value), y.start, x(value), y.end, "axis", DASHES[2]) for value in panel.uprights]
-    body += [line(x.start, y(value), x.end, y(value), stroke(series), DASHES[1]) for value, series in panel.levels]
+    for value, series in panel.levels:
+        body.append(line(x.start - place.inset, y(value), x.end + place.inset, y(value), stroke(series), DASHES[1]))
+        body.append(mark(x.end + place.inset, y(value), series, is_open=True))
     for drawn in panel.lines:
         body += _line(drawn, place)
     if len(panel.lines) == 1 and len(panel.lines[0].points) <= LABELLED:
@@ -203,7 +211,7 @@ def _line(drawn: Line, place: _Place) -> list[str]:
             if px is None or py is None:
                 down = False
                 continue
-            path.append(f"{'L' if down else 'M'}{number(x(px))} {number(y(py))}")
+            path.append(f"{'L' if down else 'M'}{number(x(px) + drawn.shift)} {number(y(py))}")
             down = True
         if path:
             dash = DASHES[drawn.series % len(DASHES)] or None
@@ -216,16 +224,17 @@ def _point(point: Point, drawn: Line, place: _Place) -> list[str]:
     px, py = drawable(point.x), drawable(point.y)
     if px is None or py is None:
         return []
+    at = x(px) + drawn.shift
     body = []
-    kind = f"whisker l{drawn.series % 7}"
+    kind = f"whisker l{drawn.series % len(SERIES_LIGHT)}"
     low, high = map(drawable, point.y_ends)
     if low is not None and high is not None:
-        body.append(whisker(x(px), y(low), x(px), y(high), kind, cap=3))
+        body.append(whisker(at, y(low), at, y(high), kind, cap=3))
     low, high = map(drawable, point.x_ends)
     if low is not None and high is not None:
         body.append(whisker(x(low), y(py), x(high), y(py), kind, cap=3))
     if drawn.marked:
-        body.append(mark(x(px), y(py), drawn.series, title=point.text))
+        body.append(mark(at, y(py), drawn.series, title=point.text))
     return body
 
 

@@ -10,7 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .scale import Scale, drawable, scale
-from .svg import BOLD, LINE, SIZE, SMALL, WIDTH, element, escape, heading, label, line, mark, plain, text_width, whisker
+from .svg import (
+    BOLD,
+    LINE,
+    SERIES_LIGHT,
+    SIZE,
+    SMALL,
+    WIDTH,
+    element,
+    escape,
+    heading,
+    label,
+    line,
+    mark,
+    plain,
+    text_width,
+    whisker,
+)
 from .svg import document as svg_document
 
 EDGE = 12  # left and right of everything
@@ -55,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that share their axes.
+    """Rows, and panels, that share one scale.
 
     Attributes:
         panels: Title of each panel.
@@ -136,9 +152,9 @@ def _block(block: Block, columns: _Columns, top: float, bars: bool) -> tuple[lis
     top += LINE + 4 if tall else 8
     rows = _placed(block.rows, top)
     bottom = rows[-1][1] + LINE / 2 + 2
+    values = [v for row in block.rows for cell in row.cells for v in (cell.value, *cell.ends)]
     for i, place in enumerate(columns.panels):
         cells = [row.cells[i] for row in block.rows]
-        values = [v for cell in cells for v in (cell.value, *cell.ends)]
         axis = scale(values, place.start, place.end, zero=True, ticks=5 if len(columns.panels) == 1 else 3)
         body += _axis(axis, top, bottom, block.axis, tall)
         for cell, (row, y) in zip(cells, rows, strict=True):
@@ -186,7 +202,7 @@ def _cell(cell: Cell, row: Row, axis: Scale, y: float, place: _Panel, bars: bool
     parts = [element("title", escape(" ".join(filter(None, (row.group, row.name, *cell.texts)))))]
     if value is not None and bars:
         ends = sorted((axis(0.0), axis(value)))
-        colour = f"bar s{row.series % 7}"
+        colour = f"bar s{row.series % len(SERIES_LIGHT)}"
         parts.append(element("rect", class_=colour, x=ends[0], y=y - 4.5, width=ends[1] - ends[0], height=9.0))
     if value is not None and low is not None and high is not None:
         parts.append(whisker(axis(low), y, axis(high), y))

@@ -14,6 +14,8 @@ from .figure import Figure, named
 from .plot import Line, Panel, Point, point_chart
 from .rows import Block, Cell, Row, row_chart
 
+INSET = 16.0  # of severities from the ends of their axis
+CROWD = 8  # models: of more, panels that all share show no intervals
 INTERVALS = "Whiskers: 95 % intervals"
 
 
@@ -52,6 +54,11 @@ class TaskRuns:
         """A title that names the task, and the model if there is but one."""
         return f"{self.label}: {text}" + (f", {next(iter(self.runs))}" if len(self.runs) == 1 else "")
 
+    @property
+    def crowded(self) -> bool:
+        """Whether intervals of all models in one panel would hide one another."""
+        return len(self.runs) > CROWD
+
     def rough(self, names: Sequence[str]) -> str:
         """A sentence on intervals of these metrics."""
         few = any(_rough(self.of(model, name)) for model in self.runs for name in names)
@@ -74,7 +81,11 @@ def _severity_figure(task: TaskRuns, family: families.Severities) -> Figure:
         Panel(
             kind,
             tuple(
-                Line(i, tuple(_at(severity, model, task.of(model, name)) for severity, name in by.items()))
+                Line(
+                    i,
+                    tuple(_at(severity, model, task.of(model, name), task.crowded) for severity, name in by.items()),
+                    shift=(i - (len(task.runs) - 1) / 2) * min(6.0, 1.6 * INSET / len(task.runs)),
+                )
                 for i, model in enumerate(task.runs)
             ),
             tuple(levels),
@@ -82,9 +93,16 @@ def _severity_figure(task: TaskRuns, family: families.Severities) -> Figure:
         for kind, by in family.names.items()
     ]
     title = task.titled(f"{family.metric} by kind and severity")
-    caption = ("Dashed level: without corruption. " if levels else "") + task.rough(names)
+    caption = ("Dashed level, open mark: without corruption. " if levels else "") + _panel_note(task, names)
     svg = point_chart(
-        title, caption, panels, list(task.runs), x_label="severity", y_label=_called(family.metric, unit), whole_x=True
+        title,
+        caption,
+        panels,
+        list(task.runs),
+        x_label="severity",
+        y_label=_called(family.metric, unit),
+        whole_x=True,
+        inset=INSET,
     )
     shown = ([(families.CLEAN, "", family.clean)] if levels else []) + [
         (kind, str(severity), name) for kind, by in family.names.items() for severity, name in by.items()
@@ -96,6 +114,10 @@ def _severity_figure(task: TaskRuns, family: families.Severities) -> Figure:
     return Figure(named(task.label, family.metric, "by severity"), title, caption, svg, data)
 
 
+def _panel_note(task: TaskRuns, names: Sequence[str]) -> str:
+    return f"Without intervals: more than {CROWD} models." if task.crowded else task.rough(names)
+
+
 def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
     """Rule 2: accuracy against the share of yes, a panel for each part."""
     pairs = families.yes_ratios(task.metrics)
@@ -105,7 +127,7 @@ def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
     known = False
     for part, (ratio, accuracy) in pairs.items():
         lines = tuple(
-            Line(i, (_against(model, task.of(model, ratio), task.of(model, accuracy)),), joined=False)
+            Line(i, (_against(model, task.of(model, ratio), task.of(model, accuracy), task.crowded),), joined=False)
             for i, model in enumerate(task.runs)
         )
         share = families.truth(task.metrics, part)
@@ -113,7 +135,7 @@ def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
         panels.append(Panel(part, lines, uprights=() if share is None else (100 * share,)))
     title = task.titled("accuracy against how often yes is said")
     names = [name for pair in pairs.values() for name in pair]
-    caption = ("Dotted: share of yes in the reference. " if known else "") + task.rough(names)
+    caption = ("Dotted: share of yes in the reference. " if known else "") + _panel_note(task, names)
     svg = point_chart(title, caption, panels, list(task.runs), x_label="yes said, %", y_label="accuracy, %")
     data = (
         ("part", "model", "yes ratio", "accuracy"),
@@ -168,14 +190,22 @@ def _cell(metric: Mapping[str, Any]) -> Cell:
     return Cell(value, (ends[0], ends[1]), (_value(metric), ROUGH * _rough(metric)))
 
 
-def _at(severity: int, model: str, metric: Mapping[str, Any]) -> Point:
+def _at(severity: int, model: str, metric: Mapping[str, Any], crowded: bool) -> Point:
     value, low, high = _scaled(metric)
-    return Point(severity, value, (low, high), text=f"{model}, {severity}: {_text(metric)}", value=_short(metric))
+    return Point(
+        severity,
+        value,
+        (None, None) if crowded else (low, high),
+        text=f"{model}, {severity}: {_text(metric)}",
+        value=_short(metric),
+    )
 
 
-def _against(model: str, ratio: Mapping[str, Any], accuracy: Mapping[str, Any]) -> Point:
+def _against(model: str, ratio: Mapping[str, Any], accuracy: Mapping[str, Any], crowded: bool) -> Point:
     x, y = _scaled(ratio), _scaled(accuracy)
     text = f"{model}: yes {_text(ratio)}, accuracy {_text(accuracy)}"
+    if crowded:
+        return Point(x[0], y[0], text=text)
     return Point(x[0], y[0], (y[1], y[2]), (x[1], x[2]), text, f"{_short(ratio)}, {_short(accuracy)}")
 
 
