@@ -21,8 +21,8 @@ LINE = 16  # from one line of text to the next
 # (2008), without their yellow, which white paper swallows; each mark has an outline in the text's colour as well.
 LIGHT = {"bg": "#ffffff", "text": "#1a1a1a", "muted": "#595959", "grid": "#dcdcdc"}
 DARK = {"bg": "#14171a", "text": "#e8e8e8", "muted": "#b4b4b4", "grid": "#3a4047"}
-SERIES_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#e69f00", "#56b4e9")
-SERIES_DARK = ("#0072b2", "#d55e00", "#009e73", "#ffffff", "#cc79a7", "#e69f00", "#56b4e9")
+SERIES_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
+SERIES_DARK = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#ffffff", "#e69f00", "#56b4e9")
 DASHES = ("", "6 3", "2 3", "8 3 2 3")  # beside the colour, as are the shapes; 4 and 5 have no factor in common with 7
 SHAPES = (
     "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z",  # circle
