@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -79,6 +80,12 @@ def _dispatch(argv: Sequence[str] | None) -> int:
         return int(done.exit_code)
     except BrokenPipeError:
         return _reader_gone()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        _reader_gone()
+        print(f"mmeval: cannot write the output: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except SystemExit as done:
         if isinstance(done.__context__, BrokenPipeError):  # typer makes an exit code of it
             return _reader_gone()
