@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -147,13 +147,18 @@ def read_samples(path: str | os.PathLike[str], result: Result) -> Iterator[dict[
             yield _sample(line, f"{Path(path).parent / result['samples']['file']}:{number}")
 
 
-def read_sums(path: str | os.PathLike[str], result: Result) -> Sums:
+def read_sums(path: str | os.PathLike[str], result: Result, only: Collection[str] | None = None) -> Sums:
     """The sums beside a result file, checked against its hash.
+
+    Args:
+        path: The result file.
+        result: Its content.
+        only: Metrics wanted; those of others are not unpacked. None: all.
 
     Raises:
         Damaged: Missing, not the file that the result was written with, or a formula that is none.
     """
-    return sums_from(_beside(Path(path), result["sums"]), result["metrics"], str(path))
+    return sums_from(_beside(Path(path), result["sums"]), result["metrics"], str(path), only)
 
 
 def check_sums(path: str | os.PathLike[str], result: Result) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from .metrics.formula import Formula
 from .stats import Group, MetricSums, Sums
 
 LEVELS = ("sample", "cluster")
+HEAD = ("samples", "clusters", "cluster", "levels", "counts")  # arrays that are not of a group
 LARGEST = 2**30  # bytes unpacked; 200,000 samples with 100 sums each have 160 MB
 
 
@@ -37,20 +38,32 @@ def sums_to(sums: Sums) -> bytes:
     return file.getvalue()
 
 
-def sums_from(data: bytes, metrics: Mapping[str, Mapping[str, Any]], where: str) -> Sums:
+def sums_from(
+    data: bytes, metrics: Mapping[str, Mapping[str, Any]], where: str, only: Collection[str] | None = None
+) -> Sums:
     """Reads it back, with the metrics of the result file.
+
+    Args:
+        data: The file's content.
+        metrics: Of the result file.
+        where: The result file, for messages.
+        only: Metrics wanted: groups of others are not even unpacked; None: all.
 
     Raises:
         Damaged: Not such a file, or it and the metrics do not belong together.
     """
+    wanted = {name: metric for name, metric in metrics.items() if only is None or name in only}
     try:
-        arrays = _arrays(data)
+        used = None if only is None else {metric["group"] for metric in wanted.values()}
+        arrays = _arrays(data, used)
         samples, clusters, cluster = _names(arrays)
         levels, counts = _integers(arrays, "levels", top=len(LEVELS)), _integers(arrays, "counts")
-        groups = []
+        groups, places = [], {}
         for number, (level, n) in enumerate(zip(levels.tolist(), counts.tolist(), strict=True)):
-            groups.append(_group(arrays, number, LEVELS[level], n, len(samples), len(clusters)))
-        made = {name: _metric(name, metric, groups) for name, metric in metrics.items()}
+            if used is None or number in used:
+                places[number] = len(groups)
+                groups.append(_group(arrays, number, LEVELS[level], n, len(samples), len(clusters)))
+        made = {name: _metric(name, metric, groups, places) for name, metric in wanted.items()}
     except (BadInput, ValueError, KeyError) as error:
         raise Damaged(
             f"{where}: its sums cannot be read ({error}); run the same command again to rewrite it"
@@ -58,14 +71,17 @@ def sums_from(data: bytes, metrics: Mapping[str, Mapping[str, Any]], where: str)
     return Sums(samples, clusters, cluster, groups, made)
 
 
-def _arrays(data: bytes) -> dict[str, np.ndarray]:
-    """All arrays of a file; nothing in it is ever unpickled."""
+def _arrays(data: bytes, groups: Collection[int] | None) -> dict[str, np.ndarray]:
+    """The arrays of a file, of some groups or of all; nothing in it is ever unpickled."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             if sum(entry.file_size for entry in file.infolist()) > LARGEST:
                 raise ValueError(f"more than {LARGEST} bytes unpacked")
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
-            return dict(loaded)
+            if groups is None:
+                return dict(loaded)
+            names = [*HEAD, *(f"{kind}{group}" for group in groups for kind in ("rows", "sums"))]
+            return {name: loaded[name] for name in names if name in loaded}
     except Exception as error:  # a broken archive can make zipfile and numpy raise nearly anything
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
@@ -95,15 +111,18 @@ def _group(
     return Group(level, rows, sums, n)
 
 
-def _metric(name: str, metric: Mapping[str, Any], groups: list[Group]) -> MetricSums:
-    if not 0 <= metric["group"] < len(groups):
-        raise ValueError(f"{name!r} is made of group {metric['group']} of {len(groups)}")
-    group = groups[metric["group"]]
+def _metric(
+    name: str, metric: Mapping[str, Any], groups: Sequence[Group], places: Mapping[int, int]
+) -> MetricSums:  # fmt: skip
+    if metric["group"] not in places:
+        raise ValueError(f"{name!r} is made of group {metric['group']}, which is not there")
+    place = places[metric["group"]]
+    group = groups[place]
     formula = Formula(metric["formula"]) if metric["formula"] is not None else None
     width = max(formula.width if formula is not None else 0, 2 * metric["proportion"])
     if len(group.rows) and group.sums.shape[1] < width:
         raise ValueError(f"{name!r} needs {width} sums, its group has {group.sums.shape[1]}")
-    return MetricSums(metric["group"], formula, metric["proportion"])
+    return MetricSums(place, formula, metric["proportion"])
 
 
 def _integers(arrays: Mapping[str, np.ndarray], name: str, top: int | None = None) -> np.ndarray:
