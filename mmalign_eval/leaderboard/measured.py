@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..compare_checks import pair_up
 from ..errors import MmevalError
 from ..overlap import sentence
+from ..results import read_sums
 from ..runs import Run
+from ..stats import Sums
 from ..stats.paired import Paired, holm, paired
 from ..tables import FEW_CLUSTERS
 from .model import MEASURED, Cell, Column, Footnote, Row
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWS = 2000  # of a paired test: p is known to a hundredth where it matters, and pages are made in seconds
+KEPT = 64  # results whose sums stay in memory
 LEVEL = 0.05
 MINIATURE = "Miniature: toy data, no fact about real models."
 JOIN = ["task", "metric"]
@@ -36,6 +39,7 @@ class Results:
     runs: Mapping[str, Run]
     problems: list[str] = field(default_factory=list)
     _tests: dict[tuple[str, str, str], Paired] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, tuple[str, ...]], Sums] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Finds models by what their weights are, and names those of one name apart."""
@@ -72,13 +76,25 @@ class Results:
         asked = {m: better for m, better in metrics.items() if (base, other, m) not in self._tests}
         if asked:
             try:
-                found = paired(self.runs[base].sums, self.runs[other].sums, asked, DRAWS)
+                found = paired(self._sums(base, asked), self._sums(other, asked), asked, DRAWS)
             except MmevalError as error:
                 if str(error) not in self.problems:
                     self.problems.append(str(error))
                 return {}
             self._tests.update({(base, other, metric): one for metric, one in found.items()})
         return {m: self._tests[base, other, m] for m in metrics if (base, other, m) in self._tests}
+
+    def _sums(self, name: str, metrics: Iterable[str]) -> Sums:
+        """Those of some metrics alone; a few are kept, for a base is compared with one model after another."""
+        key = name, tuple(metrics)
+        found = self._kept.pop(key, None)
+        if found is None:
+            run = self.runs[name]
+            found = read_sums(run.path, run.result, key[1])
+        self._kept[key] = found  # the last used comes last
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return found
 
 
 def folder(result: str) -> str:
