@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..compare import Comparison, compare_runs
 from ..errors import BadInput, Damaged, did_you_mean
@@ -38,8 +39,8 @@ def collect(places: Sequence[str | os.PathLike[str]], base: str = "") -> Materia
 
     Args:
         places: Folders of models, folders above them, or result files.
-        base: Name of the model that the others are compared with; empty: the first, unless that is recorded as tuned
-            from another of those given: then that one.
+        base: Name of the model that the others are compared with; empty: the first, or what that was tuned from if
+            that is among them; of the first folder's models the one that most were tuned from.
 
     Raises:
         BadInput: A place without results, or a base that is not among them.
@@ -52,7 +53,8 @@ def collect(places: Sequence[str | os.PathLike[str]], base: str = "") -> Materia
     models = by_model(runs)
     if base and base not in models:
         raise BadInput(f"--base {base}: no such model here ({', '.join(models)}){did_you_mean(base, models)}")
-    first = base or default_base(models)
+    root = Path(places[0]).resolve()
+    first = base or default_base(models, [n for n, own in models.items() if own[0].path.resolve().is_relative_to(root)])
     models = {first: models[first], **models}
     sound = {name: _with_sums(own, problems) for name, own in models.items()}
     notes, comparisons = [], []
@@ -66,16 +68,28 @@ def collect(places: Sequence[str | os.PathLike[str]], base: str = "") -> Materia
     return Material(models, comparisons, notes, list(dict.fromkeys(problems)))
 
 
-def default_base(models: Mapping[str, Sequence[Run]]) -> str:
-    """The first model, or the one among the others that it was tuned from, and so on down."""
-    name = next(iter(models))
+def default_base(models: Mapping[str, Sequence[Run]], first: Sequence[str] = ()) -> str:
+    """The first model, or the one among the others that it was tuned from, and so on down.
+
+    Args:
+        models: Results of each model.
+        first: Models that are first together, in no order that anyone chose (a folder's): the first of them is then
+            the one that most others were tuned from.
+    """
+    below = {name: _below(name, models) for name in models}
+    choice = list(first) or list(models)[:1]
+    return below[max(choice, key=lambda name: sum(found == below[name] for found in below.values()))]
+
+
+def _below(name: str, models: Mapping[str, Sequence[Run]]) -> str:
+    """What a model was tuned from in the end, as far as it is among the models."""
     seen = {name}
     while True:
         tuned = models[name][0].result["model"].get("tuned") or {}
-        below = [other for other in models if other not in seen and is_base(models[other][0], tuned.get("base"))]
-        if not below:
+        base = [other for other in models if other not in seen and is_base(models[other][0], tuned.get("base"))]
+        if not base:
             return name
-        name = below[0]
+        name = base[0]
         seen.add(name)
 
 

@@ -163,7 +163,7 @@ def _card(name: str, runs: Sequence[Run]) -> list[tuple[str, str]]:
     found += [("model", ", ".join(known))] if known else []
     if tuned := _tuned(runs[0].result["model"].get("tuned")):
         found.append(("tuned", tuned))
-    prints = {}
+    prints: dict[str, str] = {}
     for run in runs:
         model = run.result["model"]
         part = str(model["identity"].get("part") or "")

@@ -109,8 +109,8 @@ def _asked(row: Row, images: dict[ImageRef, int], length: int) -> tuple[list[Any
 def _answer(row: Row, run: Run, score: Score | None, metrics: Sequence[str], length: int) -> Row:
     """One answer, in short keys.
 
-    `x` what was said, `o` outcome, `v` value (more is better), `w` value as tables show it, `m` metric, `s` status and
-    `e` error if not ok, `j` judge's words and verdicts.
+    `x` what was said, `o` outcome, `v` value (more is better; 1 is full marks where the unit has such), `w` value as
+    tables show it, `m` metric, `s` status and `e` error if not ok, `j` judge's words and verdicts.
     """
     answer: Row = {"x": [_piece(piece, length) for piece in row["answers"]], "o": "none"}
     if row["status"] != "ok":
@@ -119,7 +119,7 @@ def _answer(row: Row, run: Run, score: Score | None, metrics: Sequence[str], len
         answer["o"] = "failed"
     elif score is not None:
         metric = run.result["metrics"][score.metric]
-        value = round(score.value, 6)
+        value = round(score.value / FULL.get(metric["unit"], 1.0), 6)
         answer |= {"o": outcome(score.value, metric), "v": -value if metric["better"] == "lower" else value}
         answer |= {"w": shown_value(score.value, metric["unit"]), "m": metrics.index(score.metric)}
     if row["judged"]:
