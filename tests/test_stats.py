@@ -55,12 +55,12 @@ def test_bootstrap_of_a_mean_agrees_with_its_formula() -> None:
 def test_intervals_cover_as_often_as_they_say(proportion: bool) -> None:
     rng, covered, draws = np.random.default_rng(7), 0, 300
     metric = ACCURACY if proportion else AVERAGE
+    truth = float(np.mean(1 / (1 + np.exp(-(1.0 + np.random.default_rng(3).normal(0, 0.8, 200_000))))))
     for _ in range(draws):
         level = rng.normal(0, 0.8, 200)  # what an image's questions share
         chance = 1 / (1 + np.exp(-(1.0 + np.repeat(level, 4))))
         values = (rng.random(800) < chance).astype(float)
         found = estimates([metric], records(values.tolist(), np.repeat(np.arange(200), 4).tolist()))[0]
-        truth = float(np.mean(1 / (1 + np.exp(-(1.0 + np.random.default_rng(3).normal(0, 0.8, 200_000))))))
         covered += found.low <= truth <= found.high  # type: ignore[operator]
     assert 0.91 <= covered / draws <= 0.985
 

@@ -104,7 +104,10 @@ def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None 
         return made(value, None, None, None)
     scale = 100.0 if metric.unit == "percent" else 1.0
     if metric.proportion:
-        low, high, stderr = _proportion(sums, clusters)
+        counted = sums[sums[:, 1] > 0]  # of precision, say: clusters without a positive answer tell nothing
+        if len(counted) < 2:
+            return made(value, None, None, None)
+        low, high, stderr = _proportion(counted)
         return made(value, low * scale, high * scale, stderr * scale)
     values = metric.value(resample(sums, draws_of(clusters)) if drawn is None else drawn)
     ends = percentiles(values, clusters)
@@ -112,7 +115,7 @@ def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None 
         return made(value, None, None, None)
     if metric.unit in ("fraction", "percent") and np.nanmin(values) >= 0 and np.nanmax(values) <= scale:
         fraction = round(value / scale, 12)  # what differs from 1 by rounding is 1
-        effective = _effective(fraction, ends[2] / scale, clusters)
+        effective = _effective(fraction, ends[2] / scale, np.isfinite(metric.value(sums)).sum() or clusters)
         if effective * min(fraction, 1 - fraction) < RARE:
             low, high = _wilson(fraction, effective)
             return made(value, low * scale, high * scale, ends[2])
@@ -160,14 +163,14 @@ def percentiles(drawn: np.ndarray, clusters: int) -> tuple[float, float, float] 
     return float(low), float(high), float(wider * kept.std(ddof=1))
 
 
-def _proportion(sums: np.ndarray, clusters: int) -> tuple[float, float, float]:
+def _proportion(sums: np.ndarray) -> tuple[float, float, float]:
     """Wilson's interval with the design effect of the clusters (Kish 1965), and the cluster-robust standard error.
 
     Clusters of several are as many degrees of freedom as they are: their effective sample size is scaled by the squared
     ratio of the normal's quantile to Student's (Korn and Graubard 1998, "Confidence intervals for proportions with
     small expected number of positive counts").
     """
-    hits, counts = sums[:, 0], sums[:, 1]
+    clusters, hits, counts = len(sums), sums[:, 0], sums[:, 1]
     n = counts.sum()
     p = hits.sum() / n
     robust = clusters / (clusters - 1) * ((hits - p * counts) ** 2).sum() / n**2

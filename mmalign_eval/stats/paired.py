@@ -131,7 +131,7 @@ class _Drawn:
         self.base, self.other = shared.by_cluster
         self.clusters, self.columns, self.draws = shared.clusters, columns, draws
         self._resampled: tuple[np.ndarray, np.ndarray] | None = None
-        self._swapped: np.ndarray | None = None
+        self._swapped: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def exact(self) -> bool:
@@ -149,8 +149,9 @@ class _Drawn:
     def swapped(self) -> tuple[np.ndarray, np.ndarray]:
         """Both sides after a coin for each cluster said whether they change places."""
         if self._swapped is None:
-            self._swapped = self._full(swapped((self.other - self.base)[:, self.columns], self.draws))
-        return self.base.sum(axis=0) + self._swapped, self.other.sum(axis=0) - self._swapped
+            moved = self._full(swapped((self.other - self.base)[:, self.columns], self.draws))
+            self._swapped = self.base.sum(axis=0) + moved, self.other.sum(axis=0) - moved
+        return self._swapped
 
     def _full(self, used: np.ndarray) -> np.ndarray:
         """With the columns that no formula reads, undefined."""

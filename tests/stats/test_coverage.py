@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from .world import FORMULAS, WIDTH, World, metric
 RESULTS = 2000
 TOGETHER = 50  # results drawn in one go, as metrics over the same clusters are
 RECALL = Metric("recall", lambda _: (), Formula("s[0] / s[2]"))
-ONE_SIDED = 0.045  # of truths may lie on either side of their interval: skewed metrics do not miss evenly
+ONE_SIDED = 0.05  # of truths may lie on either side of their interval: skewed metrics do not miss evenly
 
 
 def covered(clusters: int, draws: int, results: int = RESULTS) -> dict[str, np.ndarray]:
@@ -84,6 +86,20 @@ def test_all_right_is_not_certain() -> None:
     found = estimate(RECALL, sums, 100)
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 - 3.8415 / (100 + 3.8415), abs=1e-4)
+
+
+@pytest.mark.parametrize("proportion", [True, False])
+def test_clusters_without_a_say_lend_no_certainty(proportion: bool) -> None:
+    """Three positive answers among 200, all right: the interval is that of three."""
+    sums = np.zeros((200, 3))
+    sums[:3] = 1, 1, 1
+    precision = replace(RECALL, value=Formula("s[0] / s[1]"), proportion=proportion)
+    found = estimate(precision, sums, 200)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(3 / (3 + 3.8415), abs=1e-4)
+    alone = estimate(precision, np.concatenate([sums[:1], np.zeros((9, 3))]), 10)
+    if proportion:
+        assert (alone.value, alone.low, alone.stderr) == (1.0, None, None)
 
 
 def test_few_clusters_widen_the_interval() -> None:
