@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..compare_checks import pair_up
@@ -25,6 +27,8 @@ KEPT = 64  # results whose sums stay in memory
 LEVEL = 0.05
 MINIATURE = "Miniature: toy data, no fact about real models."
 JOIN = ["task", "metric"]
+ROW = ["folder", "protocol", "rank"]  # what results share that stand in one row
+Line = dict[Any, Any]  # one of `_joined`
 
 
 @dataclass
@@ -116,15 +120,14 @@ def measured_rows(
         columns: Of the table.
         sources: Of its columns, by key.
     """
-    found = _joined(results, columns, sources)
-    if found.empty:
-        return [], []
     notes = _Notes()
     known = {column.key: column for column in columns}
+    lines = _joined(results, columns, sources).sort_values(ROW, kind="stable").to_dict("records")
     rows = []
-    for _, group in found.groupby(["folder", "protocol", "rank"], sort=False):
-        cells = {line.key: _cell(results, line, sources[line.key], notes) for line in group.itertuples()}
-        rows.append(_row(results, group, _compared(results, cells, group, known, sources, notes), notes))
+    for _, same in groupby(lines, itemgetter(*ROW)):
+        row = list(same)
+        cells = {line["key"]: _cell(results, line, sources[line["key"]], notes) for line in row}
+        rows.append(_row(results, row, _compared(results, cells, row, known, sources, notes), notes))
     return sorted(rows, key=_place), notes.kept()
 
 
@@ -146,38 +149,38 @@ def _joined(results: Results, columns: Sequence[Column], sources: Mapping[str, S
         ],
         columns=["key", *JOIN, "wanted"],
     )
+    metrics = {str(task): set(lines) for task, lines in wanted.groupby("task")["metric"]}
     had = pd.DataFrame(
         [
             {"task": run.task, "metric": metric, "result": name, "folder": folder(name), "protocol": run.protocol,
              "judge": run.judge}
             for name, run in sorted(results.runs.items())
-            if run.task in set(wanted["task"])
-            for metric in set(wanted["metric"][wanted["task"] == run.task]) & run.result["metrics"].keys()
+            for metric in sorted(metrics.get(run.task, set()) & run.result["metrics"].keys())
         ],
         columns=[*JOIN, "result", "folder", "protocol", "judge"],
     )  # fmt: skip
     found = wanted.merge(had, on=JOIN)
-    found["own"] = found["metric"] != found["key"].map({key: source.metric for key, source in sources.items()})
-    found = found.sort_values(["result", "key", "own"]).drop_duplicates(
+    found["other"] = found["metric"] != found["key"].map({key: source.metric for key, source in sources.items()})
+    found = found.sort_values(["result", "key", "other"]).drop_duplicates(
         ["result", "key"]
-    )  # its own name before another
+    )  # the column's own name first
     found["official"] = (found["judge"] != found["wanted"]).astype(int)
     found = found.sort_values(["folder", "protocol", "key", "official", "judge", "result"], kind="stable")
     found["rank"] = found.groupby(["folder", "protocol", "key"]).cumcount()
     return found
 
 
-def _cell(results: Results, line: Any, source: Source, notes: _Notes) -> Cell:
-    run = results.runs[line.result]
-    metric = run.result["metrics"][line.metric]
+def _cell(results: Results, line: Line, source: Source, notes: _Notes) -> Cell:
+    run = results.runs[line["result"]]
+    metric = run.result["metrics"][line["metric"]]
     value, low, high = (None if metric[k] is None else metric[k] * source.scale for k in ("value", "low", "high"))
     return Cell(
         value=value,
         origin=MEASURED,
-        notes=tuple(notes.of(run, line.result, metric, source)),
+        notes=tuple(notes.of(run, line["result"], metric, source)),
         signature=run.result["signature"],
-        result=line.result,
-        metric=line.metric,
+        result=line["result"],
+        metric=line["metric"],
         low=low,
         high=high,
         n=metric["n"],
@@ -185,24 +188,25 @@ def _cell(results: Results, line: Any, source: Source, notes: _Notes) -> Cell:
 
 
 def _compared(
-    results: Results, cells: Mapping[str, Cell], group: pd.DataFrame, columns: Mapping[str, Column],
+    results: Results, cells: Mapping[str, Cell], row: Sequence[Line], columns: Mapping[str, Column],
     sources: Mapping[str, Source], notes: _Notes,
 ) -> dict[str, Cell]:  # fmt: skip
     """The cells with differences to the base's; the row's columns are one family of tests."""
     found = dict(cells)
     p_values: dict[str, float | None] = {}
-    for result, lines in group.groupby("result", sort=True):
-        base = results.base(str(result))
+    for result in sorted({line["result"] for line in row}):
+        base = results.base(result)
         if not base:
             continue
-        if unlike := results.unlike(base, str(result)):
-            note = notes.add(f"not-compared-{_slug(str(result))}", f"No difference to the base: {', '.join(unlike)}.")
-            for key in lines["key"]:
+        metrics = {line["key"]: line["metric"] for line in row if line["result"] == result}
+        if unlike := results.unlike(base, result):
+            note = notes.add(f"not-compared-{_slug(result)}", f"No difference to the base: {', '.join(unlike)}.")
+            for key in metrics:
                 found[key] = replace(found[key], notes=(*found[key].notes, note))
             continue
         theirs = results.runs[base].result["metrics"]
-        known = {line.key: line.metric for line in lines.itertuples() if line.metric in theirs}
-        tests = results.test(base, str(result), {metric: columns[key].better for key, metric in known.items()})
+        known = {key: metric for key, metric in metrics.items() if metric in theirs}
+        tests = results.test(base, result, {metric: columns[key].better for key, metric in known.items()})
         for key, metric in known.items():
             before, cell = theirs[metric]["value"], found[key]
             if before is not None and cell.value is not None:
@@ -213,16 +217,15 @@ def _compared(
     return found
 
 
-def _row(results: Results, group: pd.DataFrame, cells: Mapping[str, Cell], notes: _Notes) -> Row:
-    first = str(group["result"].iloc[0])
+def _row(results: Results, row: Sequence[Line], cells: Mapping[str, Cell], notes: _Notes) -> Row:
+    first = row[0]["result"]
     tuned = results.runs[first].result["model"].get("tuned") or {}
-    bases = [base for result in group["result"] if (base := results.base(str(result)))]
+    bases = [base for line in row if (base := results.base(line["result"]))]
     base = results.model(bases[0]) if bases else str(tuned.get("base", {}).get("name", ""))
     common = [note for note in next(iter(cells.values())).notes if all(note in cell.notes for cell in cells.values())]
     lean = {key: replace(cell, notes=tuple(n for n in cell.notes if n not in common)) for key, cell in cells.items()}
-    row_notes = (notes.protocol(str(group["protocol"].iloc[0])), *common)
-    order = int(group["rank"].iloc[0])
-    return Row(results.model(first), str(tuned.get("method", "")), base, MEASURED, lean, row_notes, order)
+    row_notes = (notes.protocol(row[0]["protocol"]), *common)
+    return Row(results.model(first), str(tuned.get("method", "")), base, MEASURED, lean, row_notes, row[0]["rank"])
 
 
 def _place(row: Row) -> tuple[Any, ...]:
