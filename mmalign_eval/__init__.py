@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .derive import blank, corrupt, noise, shuffle
     from .evaluate import Reporter, RunConfig, RunOutcome, evaluate
     from .frames import Results, load_results
+    from .leaderboard.pages import Board, leaderboard
     from .models.opening import open_model as load_model
     from .requests import Choose, Generate, GenParams, ImageRef, Prompt, Response
     from .results import read_result, read_samples
     from .task import ImageTask, Protocol, Sample, Task, task
 
 _WHERE = {
+    "Board": "leaderboard.pages",
     "Choose": "requests",
     "Comparison": "compare",
     "GenParams": "requests",
@@ -40,6 +42,7 @@ _WHERE = {
     "compare": "compare",
     "corrupt": "derive",
     "evaluate": "evaluate",
+    "leaderboard": "leaderboard.pages",
     "load_model": "models.opening:open_model",
     "load_results": "frames",
     "noise": "derive",
@@ -50,9 +53,9 @@ _WHERE = {
 }
 
 __all__ = [
-    "Choose", "Comparison", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter",
+    "Board", "Choose", "Comparison", "GenParams", "Generate", "ImageRef", "ImageTask", "Prompt", "Protocol", "Reporter",
     "Response", "Results", "RunConfig", "RunOutcome", "Sample", "Task", "blank", "compare", "corrupt", "evaluate",
-    "load_model", "load_results", "noise", "read_result", "read_samples", "shuffle", "task",
+    "leaderboard", "load_model", "load_results", "noise", "read_result", "read_samples", "shuffle", "task",
 ]  # fmt: skip
 
 
@@ -71,7 +74,8 @@ class _Package(ModuleType):
     """Keeps `mmalign_eval.evaluate`, `mmalign_eval.task` and the like the function, the decorator.
 
     Importing a submodule makes Python bind it to its name on the package, which would hide the public object that has
-    the same name; `from mmalign_eval.evaluate import ...` does not go through that binding and works as ever.
+    the same name; `from mmalign_eval.evaluate import ...` does not go through that binding and works as ever
+    (`import mmalign_eval.leaderboard.pages as pages` does: write `from mmalign_eval.leaderboard import pages`).
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -171,14 +171,17 @@ def _warn(problems: Iterable[str], above: int = 1) -> None:
 def _frame(columns: dict[str, str], rows: Iterable[dict[str, Any]], more: Sequence[str] = ()) -> pd.DataFrame:
     import pandas as pd
 
-    kept = [{name: _storable(value) for name, value in row.items()} for row in rows]
-    made = {
-        name: pd.Series([row[name] for row in kept], dtype=kind if kind != "str" else None if kept else object)
-        for name, kind in columns.items()
-    }
-    return pd.DataFrame({**made, **{name: [row[name] for row in kept] for name in more}})
+    kept = list(rows)
+    kinds = {**columns, **dict.fromkeys(more, "any")}
+    return pd.DataFrame({name: _column([row[name] for row in kept], kind) for name, kind in kinds.items()})
 
 
-def _storable(value: Any) -> Any:
-    """Half a character, which a model may say and JSON carry, has no place in Arrow's text: U+FFFD stands for it."""
-    return _LONE.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
+def _column(values: list[Any], kind: str) -> pd.Series:
+    import pandas as pd
+
+    if kind not in ("str", "any"):
+        return pd.Series(values, dtype=kind)
+    try:
+        return pd.Series(values, dtype=None if values else object)
+    except UnicodeEncodeError:  # half a character, which a model may say and JSON carry, has no place in Arrow's text
+        return pd.Series([_LONE.sub("\ufffd", value) if isinstance(value, str) else value for value in values])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -76,13 +77,15 @@ class TestNames:
         assert python(code) == "[]"
 
     @pytest.mark.parametrize(
-        ("submodule", "name"), [("evaluate", "RunConfig"), ("task", "Task"), ("compare", "Change")]
+        ("submodule", "name"),
+        [("evaluate", "RunConfig"), ("task", "Task"), ("compare", "Change"), ("leaderboard.pages", "Board")],
     )
     def test_a_submodule_of_the_same_name_does_not_hide_the_function(self, submodule: str, name: str) -> None:
-        checks = f"assert callable(m.{submodule}) and m.{submodule}.__name__ == {submodule!r}; "
+        function = submodule.partition(".")[0]
+        checks = f"assert callable(m.{function}) and m.{function}.__name__ == {function!r}; "
         first = f"import mmalign_eval as m; from mmalign_eval.{submodule} import {name}; {checks}"
-        then = f"import mmalign_eval.{submodule}; {checks} from mmalign_eval import {submodule}; "
-        assert python(first + then + f"assert {submodule} is m.{submodule}; print('fine')") == "fine"
+        then = f"import mmalign_eval.{submodule}; {checks} from mmalign_eval import {function}; "
+        assert python(first + then + f"assert {function} is m.{function}; print('fine')") == "fine"
 
 
 class TestMetrics:
@@ -131,7 +134,6 @@ class TestMetrics:
     def test_the_samples_files_are_not_touched(self, runs: Runs) -> None:
         path = runs.run("right", RIGHT)
         (path.parent / "toy.samples.jsonl").unlink()
-        (path.parent / "toy.sums.npz").unlink()
         assert len(load_results(path).metrics) == 1
 
 
@@ -219,6 +221,21 @@ class TestCompare:
             mmalign_eval.compare(path, runs.root / "nowhere")
 
 
+class TestLeaderboard:
+    def test_the_published_rows_without_a_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
+        board = mmalign_eval.leaderboard()
+        cells = board.frame()
+        assert capsys.readouterr() == ("", "")
+        assert (board.problems, dict(board.runs)) == ((), {})
+        assert cells.origin.unique().tolist() == ["published"]
+        assert set(cells.page) == {page.name for page in board.pages if page.tables}
+        assert len(cells) == sum(1 for page in board.pages for _ in page.cells())
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="no such folder"):
+            mmalign_eval.leaderboard(tmp_path / "nowhere")
+
+
 class TestPlaces:
     def test_folders_globs_and_files_each_file_once(self, runs: Runs) -> None:
         first = runs.run("a", RIGHT)
@@ -269,16 +286,14 @@ class TestDamage:
         assert list(results.samples.columns) == list(SAMPLE_COLUMNS)
         assert len(results.metrics) == len(results.samples) == 0
 
-    @pytest.mark.parametrize("suffix", ["samples.jsonl", "sums.npz"])
-    def test_samples_that_are_missing_or_damaged_are_a_line(self, runs: Runs, suffix: str) -> None:
+    @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-3])])
+    def test_samples_that_are_missing_or_damaged_are_a_line(self, runs: Runs, harm: Callable[[Path], object]) -> None:
         runs.run("a", RIGHT)
-        for name in ("b", "c"):
-            path = runs.run(name, RIGHT).parent / f"toy.{suffix}"
-            path.write_bytes(path.read_bytes()[:-3]) if name == "b" else path.unlink()
+        harm(runs.run("b", RIGHT).parent / "toy.samples.jsonl")
         results = load_results(runs.root / "out", fields=["correct"])
-        with pytest.warns(UserWarning, match="toy") as caught:
+        with pytest.warns(UserWarning, match="toy.samples.jsonl") as caught:
             samples = results.samples
-        assert [warning.filename for warning in caught] == [__file__] * 2
+        assert [warning.filename for warning in caught] == [__file__]
         assert samples.model.unique().tolist() == ["a"]
-        assert len(results.problems) == 2
-        assert len(results.metrics) == 3
+        assert len(results.problems) == 1
+        assert len(results.metrics) == 2

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, did_you_mean
 from ..runs import Run, open_runs
@@ -20,6 +20,9 @@ from .markdown import INDEX, index_text, page_text
 from .measured import Results, measured_rows
 from .model import Footnote, Page, Table
 from .published import PAGES, Paper, data_of, read_papers, read_yaml, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MADE = "<!-- made by mmeval leaderboard -->"  # heads every generated file
 RESULTS = "results"  # folder of the results below a leaderboard's root
@@ -53,6 +56,30 @@ class Board:
         if name not in known:
             raise BadInput(f"no page {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
         return known[name]
+
+    def frame(self) -> pd.DataFrame:
+        """Every cell of every table, one row each.
+
+        Columns: `page`, `table`, `model`, `tuning` and `base` of the row, `column` (its heading), `task`, `metric`,
+        `origin` (`published` or `measured`), `value` and `delta` to the base as printed (`unit`: `percent`, `points`),
+        `low`, `high`, `n`, `p` (missing for what is published), `significant`, `notes` (keys of footnotes),
+        `signature`.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                **{"page": page.name, "table": table.key, "model": row.model, "tuning": row.tuning, "base": row.base},
+                **{"column": column.title, "task": column.task, "metric": column.metric, "origin": cell.origin},
+                **{"value": cell.value, "delta": cell.delta, "unit": column.unit, "low": cell.low, "high": cell.high},
+                **{"n": cell.n, "p": cell.p, "significant": cell.significant, "notes": ", ".join(cell.notes)},
+                "signature": cell.signature,
+            }
+            for page in self.pages
+            for table, row, column, cell in page.cells()
+        ]
+        numbers = {name: "float64" for name in ("value", "delta", "low", "high", "p")}
+        return pd.DataFrame(rows).astype({**numbers, "n": "Int64"})
 
     def files(self) -> dict[str, str]:
         """Every generated file's name and content: index, pages, details, figures."""
