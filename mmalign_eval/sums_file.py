@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -74,10 +73,9 @@ def sums_from(
 def _arrays(data: bytes, groups: Collection[int] | None) -> dict[str, np.ndarray]:
     """The arrays of a file, of some groups or of all; nothing in it is ever unpickled."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            if sum(entry.file_size for entry in file.infolist()) > LARGEST:
-                raise ValueError(f"more than {LARGEST} bytes unpacked")
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
+            if sum(entry.file_size for entry in loaded.zip.infolist()) > LARGEST:
+                raise ValueError(f"more than {LARGEST} bytes unpacked")
             if groups is None:
                 return dict(loaded)
             names = [*HEAD, *(f"{kind}{group}" for group in groups for kind in ("rows", "sums"))]
