@@ -15,7 +15,10 @@ import yaml
 
 from mmalign_eval.errors import BadInput
 from mmalign_eval.leaderboard.pages import build_pages, leaderboard
-from mmalign_eval.leaderboard.published import read_papers, rounded
+from mmalign_eval.leaderboard.published import data_of, read_papers, rounded
+from mmalign_eval.lmeval import bind
+from mmalign_eval.plan import open_task
+from mmalign_eval.task import LmEvalTask
 from tests.support import REPO
 
 from . import printed
@@ -327,6 +330,29 @@ def test_committed_pages_are_what_the_committed_files_give() -> None:
 
 
 def test_papers_are_those_of_the_package() -> None:
-    from mmalign_eval.leaderboard.published import data_of
-
     assert sorted(read_papers(data_of(None))) == ["bpo", "sight_beyond_text"]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_columns_are_in_their_metric_s_unit_direction_and_judge(judged: bool) -> None:
+    """By the official judge and by the stand-in: a fraction is shown in percent, CIDEr times 100, the rest as it is."""
+    seen = set()
+    for paper in read_papers(data_of(None)).values():
+        for table in paper.tables.values():
+            for column in table.columns:
+                source = paper.sources[column.key]
+                task = open_task(source.task, "paper")
+                if isinstance(task, LmEvalTask):
+                    bind(task)
+                assert source.judge == (task.judge.official if task.judge else "")
+                assert bool(source.stand_in) == bool(task.judge)
+                if task.judge:
+                    task.judged_by = task.judge.official if judged else task.judge.stand_in
+                name = source.metric if judged or not task.judge else source.stand_in
+                (metric,) = (metric for metric in task.metrics() if metric.name == name)
+                assert column.better == metric.better, column.key
+                times_100 = metric.unit == "fraction" or metric.name == "CIDEr"
+                assert source.scale == (100 if times_100 else 1), column.key
+                assert column.unit == ("percent" if metric.unit in ("fraction", "percent") else "points"), column.key
+                seen.add(column.key)
+    assert len(seen) == 29
