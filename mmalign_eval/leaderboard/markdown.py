@@ -35,14 +35,25 @@ def page_text(page: Page) -> str:
     return "\n".join([*lines, *footnote_lines(page.footnotes)])
 
 
-def index_text(title: str, intro: str, pages: Sequence[Page]) -> str:
-    """The page that links all others."""
+def index_text(title: str, intro: str, pages: Sequence[Page], results: Iterable[str]) -> str:
+    """The page that links all others.
+
+    Args:
+        title: Heading.
+        intro: One paragraph.
+        pages: The others.
+        results: What was taken in (`Cell.result`): what no page has a column for is named.
+    """
     lines = [f"# {plain(title)}", "", plain(intro), "", *_header(["page", "published rows", "measured rows"], 1)]
     for page in pages:
         counts = [sum(len(table.of(origin)) for table in page.tables) for origin in (PUBLISHED, MEASURED)]
-        shown = [str(count) if page.tables else "-" for count in counts]
-        lines.append(f"| [{plain(page.title)}]({page.name}.md) | {shown[0]} | {shown[1]} |")
-    return "\n".join([*lines, "", f"[Details of the measured cells]({DETAILS}.md)", ""])
+        published, measured = (str(count) if page.tables else "-" for count in counts)
+        lines.append(f"| [{plain(page.title)}]({page.name}.md) | {published} | {measured} |")
+    lines += ["", f"[Details of the measured cells]({DETAILS}.md)", ""]
+    shown = {cell.result for page in pages for *_, cell in page.cells()}
+    if left := sorted(set(results) - shown):
+        lines += [f"Results of which no page has a column: {', '.join(map(plain, left))}.", ""]
+    return "\n".join(lines)
 
 
 def table_lines(table: Table, *, linked: bool = True) -> list[str]:

@@ -83,7 +83,7 @@ class Board:
 
     def files(self) -> dict[str, str]:
         """Every generated file's name and content: index, pages, details, figures."""
-        found = {f"{INDEX}.md": index_text(self.title, self.intro, self.pages)}
+        found = {f"{INDEX}.md": index_text(self.title, self.intro, self.pages, self.runs)}
         for page in self.pages:
             found[f"{page.name}.md"] = page_text(page)
             if page.figure:

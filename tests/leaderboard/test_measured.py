@@ -313,3 +313,10 @@ def test_undefined_values_are_dashes(tmp_path: Path) -> None:
     write_run(tmp_path / "results", "m", "truthfulqa", nothing, records([1.0, 0.0]), protocol="paper")
     (row,) = shown("truthfulness", board(tmp_path)).values()
     assert bare(row["TruthfulQA-mc1"]) == "-"
+
+
+def test_results_that_no_page_shows_are_named_in_the_index(tmp_path: Path) -> None:
+    truthful(tmp_path, "m", 0.30)
+    write_run(tmp_path / "results", "m", "toy", [mean("accuracy", "x")], records([1.0, 0.0]))
+    assert "Results of which no page has a column: m/toy.\n" in board(tmp_path).files()["README.md"]
+    assert "no page has a column" not in leaderboard().files()["README.md"]
