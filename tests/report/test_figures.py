@@ -91,6 +91,7 @@ def test_families_by_name() -> None:
         (["mean/acc", "a/acc", "b/acc"], {"*/acc": ["mean", "a", "b"]}),
         (["judge/a/rel", "judge/b/rel", "judge/c/rel"], {"judge/*/rel": ["a", "b", "c"]}),
         (["type/yes/no", "type/number", "type/other", "all"], {"type/*": ["yes/no", "number", "other"]}),
+        (["g/a/acc", "g/b/acc", "g/c/acc", "h/d/acc"], {"*/acc": ["g/a", "g/b", "g/c", "h/d"]}),
         (["a", "b", "c"], {}),
         (["g/a", "g/b"], {}),
         (["g/a", "g/b", "g/c", "h/x", "h/y", "h/z", "h/w"], {"h/*": ["x", "y", "z", "w"], "g/*": ["a", "b", "c"]}),

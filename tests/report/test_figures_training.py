@@ -91,9 +91,9 @@ def test_undefined_values_are_gaps(tmp_path: Path) -> None:
 
 def test_a_step_that_was_done_again_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "resumed.jsonl"
-    rows = [(1, 5.0), (2, 4.0), (2, 3.0), (3, 2.0)]
+    rows = [(1, 5.0), (2, 4.0), (2, 9.0), (3, 2.0)]
     path.write_text("".join(json.dumps({"step": s, "loss": v}) + "\n" for s, v in rows))
-    assert training_curves(path).data[1] == ("loss, training", "1 .. 3", "5", "2", "2", "5")
+    assert training_curves(path).data[1] == ("loss, training", "1 .. 3", "5", "2", "2", "9")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ STYLE = (
     "font-variant-numeric:tabular-nums}"
     "svg.mmfig .grid,svg.mmfig .axis{stroke-width:1}"
     "svg.mmfig .whisker{stroke-width:1.4;fill:none}"
-    "svg.mmfig .mark{stroke-width:1}"
+    "svg.mmfig .mark{stroke-width:1}svg.mmfig .open{stroke-width:1.8}"
     "svg.mmfig .bar{stroke-width:.6}"
     "svg.mmfig .line{stroke-width:1.8;fill:none}"
     "svg.mmfig .strong{font-weight:600}"
