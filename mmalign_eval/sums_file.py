@@ -57,6 +57,8 @@ def sums_from(
         arrays = _arrays(data, used)
         samples, clusters, cluster = _names(arrays)
         levels, counts = _integers(arrays, "levels", top=len(LEVELS)), _integers(arrays, "counts")
+        if len(levels) != len(counts):
+            raise ValueError(f"levels of {len(levels)} groups, counts of {len(counts)}")
         groups, places = [], {}
         for number, (level, n) in enumerate(zip(levels.tolist(), counts.tolist(), strict=True)):
             if used is None or number in used:
@@ -102,7 +104,7 @@ def _group(
     sums = arrays[f"sums{number}"]
     if sums.ndim != 2 or sums.dtype != np.float64 or not np.isfinite(sums).all():
         raise ValueError(f"sums{number} is not a table of finite numbers")
-    if len(rows) != len(sums) or len(np.unique(rows)) < len(rows):
+    if len(rows) != len(sums) or (np.bincount(rows) > 1).any():
         raise ValueError(f"sums{number} and rows{number} do not belong together")
     if not len(rows) <= n <= samples or (level == "sample" and n != len(rows)):
         raise ValueError(f"sums{number} is of {len(rows)} {level}s, {n} samples are counted")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .sums import Group, Sums
+from .sums import Group, Sums, there
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Pairs:
         row_of[theirs.rows] = np.arange(len(theirs.rows))
         found = row_of[self._match[ours.rows]]
         kept = found >= 0
-        places, cluster = np.unique(self.base.cluster[ours.rows[kept]], return_inverse=True)
+        places, cluster = there(self.base.cluster[ours.rows[kept]], len(self.base.clusters))
         n = int(kept.sum())
         left_out = len(ours.rows) + len(theirs.rows) - 2 * n
         return Shared(ours.sums[kept], theirs.sums[found[kept]], cluster, len(places), n, left_out)
