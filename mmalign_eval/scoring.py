@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .errors import MmevalError, PluginError, located
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from .judges.base import Judge
     from .plan import TaskPlan
 
+REFERENCE = 2000  # characters of a reference that a row shows; scores are of the whole
 Row = dict[str, Any]
 
 
@@ -62,11 +62,15 @@ def row(task: Task, sample: Sample, answers: Sequence[Response], requests: Seque
 
 def _image(ref: ImageRef) -> dict[str, Any]:
     """Where a sample's image is, with what was done to it: for those who look at the samples later."""
-    return {**asdict(ref), "path": os.path.abspath(ref.path)}
+    path = ref.path if os.path.isabs(ref.path) else os.path.abspath(ref.path)
+    return {"path": path, "row": ref.row, "column": ref.column, "transforms": ref.transforms}
 
 
 def _reference(task: Task, sample: Sample, requests: Sequence[Request]) -> str:
-    """What a model that answers right says; of options the text, where the request is at hand."""
+    """What a model that answers right says, at most `REFERENCE` characters; of options the text.
+
+    Of a sample that is asked several things, each answer is a line; one without a choice counts only by itself.
+    """
     try:
         right = task.right_answer(sample)
     except MmevalError:
@@ -74,14 +78,16 @@ def _reference(task: Task, sample: Sample, requests: Sequence[Request]) -> str:
     except Exception as error:
         cause = located(error, source_file(type(task)))
         raise PluginError(f"task {task.name} has no right answer to sample {sample.id}: {cause}") from error
-    said = []
+    said, forced = [], []
     for number, response in enumerate(right):
         request = requests[number] if number < len(requests) else None
         if isinstance(request, Choose) and response.logprobs:
-            said.append(request.options[max(range(len(response.logprobs)), key=response.logprobs.__getitem__)].strip())
+            option = request.options[max(range(len(response.logprobs)), key=response.logprobs.__getitem__)]
+            (said if len(request.options) > 1 else forced).append(option.strip())
         else:
             said.append(response.text.strip())
-    return "\n".join(dict.fromkeys(said))
+    text = "\n".join(dict.fromkeys(filter(None, said))) or "\n".join(dict.fromkeys(forced))
+    return text if len(text) <= REFERENCE else f"{text[:REFERENCE]} …"
 
 
 def _record(task: Task, sample: Sample, answers: Sequence[Response]) -> Record:
