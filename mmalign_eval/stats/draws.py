@@ -6,7 +6,7 @@ whole numbers of clusters, added in float64, so that counts stay exact on every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -14,7 +14,7 @@ SEED = 20_000
 BLOCK = 2_000_000  # numbers drawn at once: 16 MB
 CHUNK = 200_000  # numbers multiplied at once: what a processor's cache holds
 KEPT = 200_000_000  # bytes of draws kept for the next metric and the next result, one for each cluster and draw
-FEW = 32  # clusters for each distinct row from which on rows are counted before drawing
+KIND = 800  # what a draw of one kind of cluster costs, in multiplications
 
 
 def resample(sums: np.ndarray, draws: int) -> np.ndarray:
@@ -27,13 +27,7 @@ def resample(sums: np.ndarray, draws: int) -> np.ndarray:
     if kinds is not None:
         rng = np.random.Generator(np.random.Philox(SEED))
         return rng.multinomial(len(sums), counts / len(sums), size=draws) @ kinds
-    out = np.empty((draws, sums.shape[1]))
-    rows = max(1, CHUNK // len(sums))
-    for start, weights in _weights(len(sums), draws):
-        for at in range(0, len(weights), rows):
-            chunk = weights[at : at + rows].astype(np.float64)
-            out[start + at : start + at + len(chunk)] = chunk @ sums
-    return out
+    return _added(_weights, sums, draws)
 
 
 def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
@@ -45,21 +39,14 @@ def swapped(differences: np.ndarray, draws: int) -> np.ndarray:
     if exhaustive(clusters, draws):
         every = np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1
         return every.astype(np.float64) @ differences
-    rng = np.random.Generator(np.random.Philox(SEED + 1))
     # a cluster and its mirror image are one kind: the sides may change places, and all draws with them
     lead = np.take_along_axis(differences, (differences != 0).argmax(axis=1)[:, None], axis=1)
     kinds, counts = _kinds(np.where(lead < 0, -differences, differences))
     if kinds is not None:
+        rng = np.random.Generator(np.random.Philox(SEED + 1))
         against = differences[lead[:, 0] < 0].sum(axis=0)
         return against + rng.binomial(counts, 0.5, size=(draws, len(counts))) @ kinds
-    out = np.empty((draws, differences.shape[1]))
-    rows = max(1, CHUNK // clusters)
-    for start in range(0, draws, rows):
-        count = min(rows, draws - start)
-        coins = np.frombuffer(rng.bytes(count * (-(-clusters // 8))), np.uint8).reshape(count, -1)
-        picked = np.unpackbits(coins, axis=1, count=clusters)
-        out[start : start + count] = picked.astype(np.float64) @ differences
-    return out
+    return _added(_coins, differences, draws)
 
 
 def exhaustive(clusters: int, draws: int) -> bool:
@@ -68,44 +55,63 @@ def exhaustive(clusters: int, draws: int) -> bool:
 
 
 def _kinds(sums: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Distinct rows, sorted, and how many there are of each; None where they are too many to save anything."""
-    most = len(sums) // FEW
-    code = np.zeros(len(sums), np.int64)
-    for column in sums.T if most > 1 else ():
-        values, place = np.unique(column, return_inverse=True)
-        if len(values) > most:
-            return None, code
-        found, code = np.unique(code * len(values) + place, return_inverse=True)
-        if len(found) > most:
-            return None, code
-    if most <= 1:
-        return None, code
-    _, first, counts = np.unique(code, return_index=True, return_counts=True)
-    return sums[first], counts
+    """Distinct rows and how many there are of each; None where drawing them would not be cheaper.
+
+    Rows are told apart by a random projection, and compared in full once there seem to be few.
+    """
+    marks = np.random.Generator(np.random.Philox(SEED)).random(sums.shape[1])
+    code = (sums * marks).sum(axis=1)
+    _, first, place, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
+    few = len(first) * KIND <= sums.size and bool((sums[first][place] == sums).all())
+    return (sums[first] if few else None), counts
 
 
-def _weights(clusters: int, draws: int) -> Iterator[tuple[int, np.ndarray]]:
-    """How often each draw has each cluster, in blocks of draws: first draw of a block, its `[rows, clusters]` uint8."""
-    if (clusters, draws) in _tables:
-        yield 0, _tables[clusters, draws]
+def _added(how: Callable[[int, int], Iterator[np.ndarray]], sums: np.ndarray, draws: int) -> np.ndarray:
+    """Sums of the clusters, each as often as a draw has it: `[draws, k]`."""
+    out = np.empty((draws, sums.shape[1]))
+    rows, done = max(1, CHUNK // len(sums)), 0
+    for table in _kept(how, len(sums), draws):
+        for at in range(0, len(table), rows):
+            chunk = table[at : at + rows].astype(np.float64)
+            out[done : done + len(chunk)] = chunk @ sums
+            done += len(chunk)
+    return out
+
+
+def _kept(how: Callable[[int, int], Iterator[np.ndarray]], clusters: int, draws: int) -> Iterator[np.ndarray]:
+    """What `how` draws, in blocks; kept in one, if it is not too large, for the next who asks for as many."""
+    key, size = (how.__name__, clusters, draws), clusters * draws
+    if key not in _tables and size > KEPT // 4:
+        yield from how(clusters, draws)
         return
-    if clusters * draws > KEPT // 4:
-        yield from _drawn(clusters, draws)
-        return
-    if clusters * draws + sum(table.size for table in _tables.values()) > KEPT:
-        _tables.clear()
-    _tables[clusters, draws] = np.concatenate([weights for _, weights in _drawn(clusters, draws)])
-    yield 0, _tables[clusters, draws]
+    if key not in _tables:
+        if size + sum(table.size for table in _tables.values()) > KEPT:
+            _tables.clear()
+        _tables[key] = np.concatenate(list(how(clusters, draws)))
+    yield _tables[key]
 
 
-_tables: dict[tuple[int, int], np.ndarray] = {}
+_tables: dict[tuple[str, int, int], np.ndarray] = {}
 
 
-def _drawn(clusters: int, draws: int) -> Iterator[tuple[int, np.ndarray]]:
+def _weights(clusters: int, draws: int) -> Iterator[np.ndarray]:
+    """How often each bootstrap sample has each cluster: blocks `[rows, clusters]`, uint8."""
     rng = np.random.Generator(np.random.Philox(SEED))
-    block = max(1, BLOCK // clusters)
-    for start in range(0, draws, block):
-        rows = min(block, draws - start)
+    for rows in _block_sizes(clusters, draws):
         drawn = rng.integers(0, clusters, (rows, clusters)) + clusters * np.arange(rows)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=rows * clusters)
-        yield start, weights.astype(np.uint8).reshape(rows, clusters)  # above 255: never, at one a draw on average
+        yield weights.astype(np.uint8).reshape(rows, clusters)  # above 255: never, at one a draw on average
+
+
+def _coins(clusters: int, draws: int) -> Iterator[np.ndarray]:
+    """Which clusters change sides: blocks `[rows, clusters]`, 0 or 1, uint8."""
+    rng = np.random.Generator(np.random.Philox(SEED + 1))
+    for rows in _block_sizes(clusters, draws):
+        bits = np.frombuffer(rng.bytes(rows * -(-clusters // 8)), np.uint8).reshape(rows, -1)
+        yield np.unpackbits(bits, axis=1, count=clusters)
+
+
+def _block_sizes(clusters: int, draws: int) -> list[int]:
+    """Rows drawn at once."""
+    rows = max(1, BLOCK // clusters)
+    return [min(rows, draws - start) for start in range(0, draws, rows)]
