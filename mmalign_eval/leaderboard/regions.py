@@ -1,4 +1,4 @@
-"""What marked regions of other markdown files are filled with: pages, tables and comparisons (see `update.py`)."""
+"""What marked regions of other markdown files are filled with: pages, tables, runs, comparisons (see `update.py`)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..bases import against_bases
 from ..compare import compare_runs, model_runs
 from ..compare_tables import comparison_table
 from ..errors import BadInput, did_you_mean
+from ..result_tables import Line, results_table, shown_metrics
 from ..runs import Run
 from ..tables import markdown
 from .markdown import footnote_lines, table_lines
@@ -38,7 +40,7 @@ class Regions:
     @property
     def fills(self) -> dict[str, Fill]:
         """What fills a region, by the name after `mmeval:`."""
-        return {"page": self.page, "table": self.table, "compare": self.compare}
+        return {"page": self.page, "table": self.table, "run": self.run, "compare": self.compare}
 
     @cached_property
     def board(self) -> Board:
@@ -67,6 +69,17 @@ class Regions:
                 f"mmeval:table: page {page.name} has no table {key!r}{did_you_mean(key, known)}; it has {have}"
             )
         return self._tables(page, [known[key]], folder)
+
+    def run(self, words: list[str], folder: Path) -> str:
+        """What `mmeval run` said at its end, against the base if it has results beside it."""
+        if len(words) != 1:
+            raise BadInput(f"mmeval:run: expected the results of one model, found {words or 'none'}")
+        runs = self._runs(folder / words[0])
+        against, problems = against_bases([runs[0].path])
+        self.problems += [line for line in problems if line not in self.problems]
+        comparison = next((found for found, _ in against.values()), None)
+        lines = [Line(run.model, run.result, shown_metrics(run.result), comparison) for run in runs]
+        return markdown(results_table(lines))
 
     def compare(self, words: list[str], folder: Path) -> str:
         """What changed from a model's results to others'."""

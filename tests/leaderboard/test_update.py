@@ -135,6 +135,19 @@ def test_a_comparison_in_a_readme(root: Path, tmp_path: Path) -> None:
     assert update(root, file, check=True) == 0
 
 
+def test_a_run_in_a_readme_against_its_base(root: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, "<!-- mmeval:run runs/tuned -->\n<!-- /mmeval -->\n")
+    assert update(root, file) == 0
+    lines = file.read_text().splitlines()
+    assert lines[2].startswith("| task | metric | value | 95% CI | vs base | n |")
+    assert lines[4].startswith("| boolq | acc | 91.7 | ")
+    assert "| +41.7 p&lt;.0001 \\* |" in lines[4]
+    assert any("miniature" in line for line in lines[5:])
+    file = write(tmp_path, "<!-- mmeval:run runs/base -->\n<!-- /mmeval -->\n")
+    assert update(root, file) == 0
+    assert "vs" not in file.read_text()
+
+
 def test_a_comparison_needs_no_leaderboard(tmp_path: Path, root: Path) -> None:
     file = write(tmp_path, "<!-- mmeval:compare runs/base runs/tuned -->\n<!-- /mmeval -->\n")
     assert update(tmp_path / "nowhere", file) == 0
@@ -164,6 +177,8 @@ PAGES = ("truthfulness", "nlp", "multimodal", "robustness", "helpfulness", "sft"
         ("page nlp sft", "expected the name of a page"),
         ("table nlp tabel9", "page nlp has no table 'tabel9'"),
         ("table claims", "page claims has no table"),
+        ("run", "expected the results of one model"),
+        ("run runs", "results of 2 models"),
         ("compare runs/base", "expected the results of a base and of one or more others"),
         ("compare runs/base runs/nowhere", "no such file or folder"),
     ],
