@@ -1,7 +1,7 @@
 """How long paired tests take: two POPE-like results, captions-like ones, and a leaderboard of 50 models x 16 tasks.
 
-The last line is JSON: seconds of processor time, sizes and peak memory. `--quick` is a smaller leaderboard. Draws by kind (the fast path
-of 0/1 outcomes) are timed against drawing each cluster, their slow twin.
+The last line is JSON: seconds of processor time, and peak memory. `--quick` is a smaller leaderboard. Draws by kind
+(the fast path of 0/1 outcomes) are timed against drawing each cluster, their slow twin.
 """
 
 from __future__ import annotations
