@@ -128,8 +128,8 @@ def as_row(change: Change) -> dict[str, object]:
 def compare(
     base: str | os.PathLike[str],
     *others: str | os.PathLike[str],
-    tasks: Sequence[str] = (),
-    metrics: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     everything: bool = False,
     force: bool = False,
     draws: int = DRAWS,
@@ -151,6 +151,7 @@ def compare(
         BadInput: Nothing there, nothing in common, or results that are not comparable (without `force`).
         Damaged: A file of sums.
     """
+    tasks, metrics = ([names] if isinstance(names, str) else names for names in (tasks, metrics))
     opened = [model_runs(place, tasks) for place in (base, *others)]
     for line in (line for _, problems in opened for line in problems):
         warnings.warn(line, stacklevel=2)
@@ -271,11 +272,15 @@ def _changes(pair: Pair, wanted: Sequence[str], draws: int) -> list[Change]:
 
 
 def _with_values(pair: Pair, name: str, found: Paired) -> Paired:
-    """Of a metric that its sums do not give: the values that the two results have, without a test."""
-    if found.test or found.delta is not None or found.base is not None or found.other is not None:
+    """Of a metric that its sums do not give: the values that the two results have, without a test.
+
+    They are of each one's own samples: where these are not the same there is no difference to speak of.
+    """
+    if found.n == 0 or found.base is not None or found.other is not None:
         return found
     base, other = (run.result["metrics"][name]["value"] for run in (pair.base, pair.other))
-    return replace(found, base=base, other=other, delta=None if base is None or other is None else other - base)
+    known = base is not None and other is not None and not found.left_out
+    return replace(found, base=base, other=other, delta=other - base if known else None)
 
 
 def _chosen(pairs: Sequence[Pair], metrics: Sequence[str], also: Sequence[str], everything: bool) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import BadInput
 from .results import Result, digest_json
 from .runs import Run
+from .tables import counted
 
 NO_PROMPTS = digest_json([])  # the hash over the prompts of answers that were made elsewhere
 MODELS_OWN = ("eos_token_ids",)  # parameters that follow from the model's tokenizer
@@ -181,16 +182,20 @@ def notes_on(pair: Pair, base: str, other: str) -> list[str]:
     for name, result in ((base, one), (other, two)):
         failed = result["counts"]["n_error"] + result["counts"]["n_refused"]
         if failed:
-            notes.append(f"{label}: {failed} of {result['counts']['n']} samples of {name} failed")
+            notes.append(f"{label}: {failed} of {counted(result['counts']['n'], 'sample')} of {name} failed")
         if missing := result["counts"].get("n_missing"):
-            notes.append(f"{label}: {name} has no answer to {missing} samples; that the data are equal cannot be told")
+            unknown = "that the data are equal cannot be told"
+            notes.append(f"{label}: {name} has no answer to {counted(missing, 'sample')}; {unknown}")
     elsewhere = [name for name, result in ((base, one), (other, two)) if not knows_prompts(result)]
     if len(elsewhere) == 1:
         notes.append(f"{label}: the answers of {elsewhere[0]} were made elsewhere; their prompts are not known")
     elif not elsewhere and one["prompt_hash"] == two["prompt_hash"] and one["prompt"] != two["prompt"]:
         notes.append(f"{label}: the same prompts, each in its model's own chat template")
-    if lone := len(set(pair.base.sums.samples) ^ set(pair.other.sums.samples)):
-        notes.append(f"{label}: {lone} samples that only one of the two has scored are left out")
+    mine, theirs = set(pair.base.sums.samples), set(pair.other.sums.samples)
+    if not mine & theirs:
+        notes.append(f"{label}: there is no sample that both have scored")
+    elif lone := len(mine ^ theirs):
+        notes.append(f"{label}: left out: {counted(lone, 'sample')} that only one of the two has scored")
     return [*notes, *_trained_on(pair, base, other)]
 
 

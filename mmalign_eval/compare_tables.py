@@ -13,6 +13,7 @@ from .tables import (
     UNLIKE,
     UNLIKE_NOTE,
     TextTable,
+    counted,
     cut,
     one_line,
     shown_change,
@@ -54,7 +55,7 @@ def marks(change: Change) -> str:
 def family_note(comparison: Comparison) -> str:
     """Over what the p-values were adjusted."""
     tests = sum(change.paired.p is not None for change in comparison.changes)
-    return f"p: adjusted for the {tests} tests here (Holm); {SIGNIFICANT} below {100 * LEVEL:.0f} %"
+    return f"p: adjusted for {counted(tests, 'test')} (Holm); {SIGNIFICANT} below {100 * LEVEL:.0f} %"
 
 
 def flips_table(flips: Sequence[Flip], names: tuple[str, str], most: int) -> TextTable:
@@ -64,11 +65,9 @@ def flips_table(flips: Sequence[Flip], names: tuple[str, str], most: int) -> Tex
     for better in (False, True):
         side = [flip for flip in flips if flip.better == better]
         shown = side[:most] if most else side
-        words = "better" if better else "worse"
         rows += [_flip(flip) for flip in shown]
-        notes.append(
-            f"{len(side)} samples {words}" + (f", {len(shown)} of them here" if len(shown) < len(side) else "")
-        )
+        here = f", {len(shown)} of them here" if len(shown) < len(side) else ""
+        notes.append(f"{counted(len(side), 'sample')} {'better' if better else 'worse'}{here}")
     columns = ("sample", "change", *(f"{name} said" for name in names), "reference", "metric")
     return TextTable(columns, tuple(rows), notes=("; ".join(notes),))
 

@@ -66,7 +66,17 @@ def cut(text: str, most: int) -> str:
 
 def one_line(text: str) -> str:
     """Text without line breaks and control characters: a space for each run of them."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Text with a blank for each line break and control character."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def counted(number: int, word: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def shown_metric(name: str, better: str) -> str:

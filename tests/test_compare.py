@@ -163,8 +163,26 @@ def test_only_shared_samples_count(tmp_path: Path) -> None:
     assert found.notes == [
         "toy: 1 of 6 samples of base failed",
         "toy: 1 of 6 samples of other failed",
-        "toy: 2 samples that only one of the two has scored are left out",
+        "toy: left out: 2 samples that only one of the two has scored",
     ]
+
+
+def test_without_a_shared_sample_there_is_no_difference(tmp_path: Path) -> None:
+    base, other = records([1, 1, 0]), records([0, 0, 0, 1, 0, 1])[3:]
+    middle = whole("last", lambda rows: float(rows[-1]["x"]))
+    write_run(tmp_path, "base", "toy", [ACCURACY, middle], base, rows="r")
+    write_run(tmp_path, "other", "toy", [ACCURACY, middle], other, rows="r")
+    found = compare(tmp_path / "base", tmp_path / "other")[0]
+    assert [(one.paired.base, one.paired.delta, one.paired.n) for one in found.changes] == [(None, None, 0)] * 2
+    assert found.notes == ["toy: there is no sample that both have scored"]
+
+
+def test_a_metric_of_all_records_is_of_each_one_s_own(tmp_path: Path) -> None:
+    last = whole("last", lambda rows: float(rows[-1]["x"]))
+    write_run(tmp_path, "base", "toy", [last], records([1, 1, 0]), rows="r")
+    write_run(tmp_path, "other", "toy", [last], records([1, 1]), rows="r")
+    (one,) = compare(tmp_path / "base", tmp_path / "other")[0].changes
+    assert (one.paired.base, one.paired.other, one.paired.delta) == (0.0, 1.0, None)
 
 
 def test_several_others_are_each_compared_with_the_first(tmp_path: Path) -> None:
@@ -221,6 +239,8 @@ def test_tasks_are_chosen_by_name_or_glob(tmp_path: Path) -> None:
     assert tasks() == ["alpha", "alps", "beta"]
     assert tasks("al*") == ["alpha", "alps"]
     assert tasks("beta", "alps") == ["alps", "beta"]
+    (one,) = compare(tmp_path / "base", tmp_path / "other", tasks="beta", metrics="accuracy")[0].changes
+    assert one.task == "beta"
     with pytest.raises(BadInput, match=r"--tasks bete: .* has alpha, alps, beta - did you mean 'beta'\?"):
         tasks("bete")
 

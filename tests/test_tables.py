@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmalign_eval.tables import (
     TextTable,
+    counted,
     cut,
     escaped,
     markdown,
@@ -84,6 +85,7 @@ def test_intervals_are_marked_below_50_clusters() -> None:
 def test_counts_and_names() -> None:
     assert shown_n(3600, 200) == "3600 (200)"
     assert shown_n(100, 100) == "100"
+    assert [counted(n, "sample") for n in (0, 1, 2)] == ["0 samples", "1 sample", "2 samples"]
     assert shown_metric("Resp", "lower") == "Resp (lower=better)"
     assert shown_metric("yes_ratio", "neither") == "yes_ratio"
     assert unit_notes(["points", "fraction"]) == ["fractions are in percent"]

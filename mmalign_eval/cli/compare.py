@@ -117,6 +117,7 @@ class Found:
         """Prints everything; of flips at most so many to each side."""
         from ..compare_seeds import seeds_table
         from ..compare_tables import comparison_table, flips_table
+        from ..tables import escaped, printable
 
         if self.recipe is not None:
             _title(f"{len(self.comparisons)} seeds against {self.comparisons[0].base}", markdown)
@@ -132,7 +133,7 @@ class Found:
                 if flips:
                     _table(flips_table(flips, names, most), markdown)
         for outcome in self.outcomes:
-            print(f"- {outcome.line}" if markdown else outcome.line)
+            print(f"- {escaped(outcome.line)}" if markdown else printable(outcome.line))
 
     def as_json(self) -> dict[str, Any]:
         """Values in the metrics' own units, nothing rounded."""
@@ -177,6 +178,9 @@ class _Sides:
             return [self._tuned(place, tasks) for place in tuned]
         if len(runs) < 2:
             raise BadInput("expected BASE and at least one OTHER: folders of results, or result files (or --tuned)")
+        for place in runs:
+            if place.isdecimal() and not Path(place).exists():
+                raise BadInput(f"{place}: no such file or folder - for a number of flips: --flips-limit {place}")
         first, *rest = [self._open(place, tasks) for place in runs]
         return [(first, other) for other in rest]
 

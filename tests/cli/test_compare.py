@@ -75,7 +75,7 @@ def test_the_table_says_what_changed(pair: Pair) -> None:
     assert cells[12] == "100"
     assert 8 < float(cells[13]) < 16  # 2.8 standard errors of about 4.3
     assert notes[0] == "fractions are in percent"
-    assert "p: adjusted for the 1 tests here (Holm); * below 5 %" in notes
+    assert "p: adjusted for 1 test (Holm); * below 5 %" in notes
 
 
 def test_identical_runs(tmp_path: Path, capsys: Capture) -> None:
@@ -192,6 +192,7 @@ def test_lower_is_better_gates(tmp_path: Path, capsys: Capture) -> None:
         (["--tasks", "tot"], "--tasks tot: "),
         (["--metrics", "nothing"], "no metric 'nothing' that both have"),
         (["--tuned", "x"], "--tuned x: finds its base itself"),
+        (["--flips", "3"], "3: no such file or folder - for a number of flips: --flips-limit 3"),
         (["--seeds"], "--seeds: give at least two OTHER"),
     ],
 )
