@@ -22,7 +22,7 @@ from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, pl
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
 from .requests import Choose
-from .results import Result, digest_json, read_result, result_stem, signature, write_result
+from .results import Result, digest_json, model_folder, read_result, result_stem, signature, write_result
 from .scoring import described, judged, score, summarize
 from .store import Store
 
@@ -309,7 +309,7 @@ def _contamination(adapter: ModelAdapter, plan: TaskPlan) -> Result:
 
 def _model_folder(out: Path, adapter: ModelAdapter) -> Path:
     """`<out>/<name>`, or with the fingerprint appended when another model of that name has results there."""
-    name = "".join(c if c.isalnum() or c in "._-+" else "-" for c in adapter.name) or "model"
+    name = model_folder(adapter.name)
     mine = {adapter.fingerprint(), adapter.for_text().fingerprint()}
     for file in sorted((out / name).glob("*.json")):
         with contextlib.suppress(MmevalError):  # a damaged file there is rewritten, not a reason to stop

@@ -24,6 +24,7 @@ from .stats import Estimate, Sums
 from .sums_file import sums_from, sums_to
 
 SCHEMA = 2
+FOLDER_BYTES = 180  # of a model's folder: file systems take 255, and a fingerprint may be appended
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
 
@@ -41,6 +42,15 @@ def result_stem(task: str, protocol: str, default_protocol: str, judge: str = ""
     stem = name if protocol == default_protocol else f"{name}@{protocol}"
     stem += f"+{judge}" if judge else ""
     return "".join(c if c.isalnum() or c in "._-@+" else "-" for c in stem)
+
+
+def model_folder(name: str) -> str:
+    """Folder name of a model: odd characters are replaced; never hidden, never above, never too long to be made."""
+    folder = "".join(c if c.isalnum() or c in "._-+" else "-" for c in name).lstrip(".") or "model"
+    if len(folder.encode("utf-8", "replace")) <= FOLDER_BYTES:
+        return folder
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return folder.encode("utf-8", "replace")[: FOLDER_BYTES - 9].decode("utf-8", "ignore") + f"-{digest}"
 
 
 @dataclass(frozen=True, eq=False)

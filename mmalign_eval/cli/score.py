@@ -151,10 +151,10 @@ def _run(
 
 def write_scored(found: Scored, out: Path, *, flat: bool = False) -> Path:
     """Result and samples files, under a folder of their model unless `out` is that."""
-    from ..results import write_result
+    from ..results import model_folder, write_result
 
-    name = "".join(c if c.isalnum() or c in "._-+" else "-" for c in found.result["model"]["name"]) or "answers"
-    return write_result(out if flat else out / name, found.stem, found.result, found.rows, found.sums)
+    folder = out if flat else out / model_folder(found.result["model"]["name"])
+    return write_result(folder, found.stem, found.result, found.rows, found.sums)
 
 
 def _report(found: Sequence[Scored], paths: Sequence[Path], json_to: str) -> None:

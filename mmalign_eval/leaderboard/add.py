@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, Damaged, MmevalError
-from ..results import Result, read_result, signature, write_whole
+from ..results import Result, model_folder, read_result, signature, write_whole
 from ..runs import Run
 
 RESULTS = "results"  # folder below a leaderboard's root
@@ -159,7 +159,7 @@ def _copy(results: Path, run: Run) -> Added:
 
 def _folder(results: Path, run: Run) -> Path:
     """`<model>`, or with the fingerprint's first digits where another model of that name is there already."""
-    name = "".join(c if c.isalnum() or c in "._-+" else "-" for c in run.model) or "model"
+    name = model_folder(run.model)
     for file in sorted((results / name).glob("*.json")):
         try:
             other = read_result(file)
