@@ -182,9 +182,9 @@ def _tuned(tuned: Mapping[str, Any] | None) -> str:
     if not tuned:
         return ""
     details = [f"{key} {tuned[key]}" for key in ("recipe", "seed") if tuned.get(key) not in (None, "")]
-    text = f"by {tuned['method']}" if tuned.get("method") else ""
-    text += f" ({', '.join(details)})" if details else ""
-    return f"{text} from {tuned['base']['name']}".strip()
+    method = f"by {tuned['method']}" if tuned.get("method") else ""
+    base = f"from {tuned['base'].get('name', '?')}" if tuned.get("base") else ""
+    return " ".join(filter(None, (method, f"({', '.join(details)})" if details else "", base)))
 
 
 def signatures(models: Mapping[str, Sequence[Run]]) -> Iterable[tuple[str, str, str]]:

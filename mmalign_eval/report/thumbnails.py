@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -26,10 +26,16 @@ WORKERS = 2
 HEAD = "data:image/jpeg;base64,"
 
 # What a transform costs, in seconds for an image of 640 x 480, roughly (measured; most take less than PLAIN).
-COST = {"corrupt:glass_blur": 7.0, "corrupt:zoom_blur": 0.4, "corrupt:elastic_transform": 0.1}
+COST = {
+    "corrupt:glass_blur": 7.0,
+    "corrupt:zoom_blur": 0.4,
+    "corrupt:elastic_transform": 0.1,
+    "corrupt:shot_noise": 0.1,
+}
 PLAIN = 0.05
+SLOW = 0.2  # from here on a transform has little of the time, so that it takes none from the others
 PIXELS = 640 * 480
-MOST_COST = 20.0  # of all transformed images of a page; the rest is left out
+MOST, MOST_SLOW = 10.0, 4.0  # seconds for the transformed images of a page, and for the slow ones; the rest is left out
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,19 @@ def spread(items: Sequence[int], count: int) -> list[int]:
 def _affordable(refs: Sequence[ImageRef]) -> list[int]:
     """Places of the images that do not take too long together: all without transforms, of the others an even share."""
     plain = [i for i, ref in enumerate(refs) if not ref.transforms]
-    costly = [i for i, ref in enumerate(refs) if ref.transforms]
-    if not costly:
-        return plain
-    costs = {i: _cost(refs[i]) for i in costly}
-    share = len(costly)
-    while share > 1 and sum(costs[i] for i in spread(costly, share)) > MOST_COST:
+    costs = {i: _cost(ref) for i, ref in enumerate(refs) if ref.transforms}
+    slow = {i: cost for i, cost in costs.items() if cost > SLOW}
+    fast = {i: cost for i, cost in costs.items() if cost <= SLOW}
+    return sorted([*plain, *_within(fast, MOST), *_within(slow, MOST_SLOW)])
+
+
+def _within(costs: Mapping[int, float], most: float) -> list[int]:
+    """As many places as the sum of costs allows, evenly spread; one at least."""
+    places = list(costs)
+    share = len(places)
+    while share > 1 and sum(costs[i] for i in spread(places, share)) > most:
         share = share * 9 // 10
-    return sorted(plain + spread(costly, share))
+    return spread(places, share)
 
 
 def _cost(ref: ImageRef) -> float:

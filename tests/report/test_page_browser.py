@@ -370,6 +370,8 @@ def test_print(tab: Open) -> None:
     wide = "[...document.querySelectorAll('.wide')].map(e => getComputedStyle(e).overflowX)"
     assert set(one.page.evaluate(wide)) == {"visible"}
     assert len(one.page.pdf(format="A4")) > 10_000
+    one.page.set_viewport_size({"width": 718, "height": 1000})  # what A4's margins leave
+    assert one.page.evaluate("document.querySelector('#results .wide').scrollWidth") <= 720
 
 
 @pytest.mark.parametrize("width", [360, 400, 1200])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmalign_eval.report.thumbnails import HEAD, MOST_COST, _affordable, spread, thumbnails
+from mmalign_eval.report.thumbnails import HEAD, MOST, MOST_SLOW, PLAIN, _affordable, spread, thumbnails
 from mmalign_eval.requests import ImageRef
 from tests.report.page_support import make_images
 
@@ -80,9 +80,13 @@ def test_slow_transforms_have_a_limit(tmp_path: Path) -> None:
     Image.new("RGB", (640, 480)).save(tmp_path / "x.png")
     path = str(tmp_path / "x.png")
     slow = [ImageRef(path, transforms=(f"corrupt:glass_blur:{i % 5 + 1}:{i}",)) for i in range(50)]
-    kept = _affordable([*slow, ImageRef(path)])
-    assert kept[-1] == 50  # what no transform touches always is
-    assert 1 <= len(kept) - 1 <= MOST_COST / 7
+    fast = [ImageRef(path, transforms=(f"corrupt:fog:{i % 5 + 1}:{i}",)) for i in range(1000)]
+    kept = _affordable([*slow, *fast, ImageRef(path)])
+    assert kept[-1] == 1050  # what no transform touches always is
+    assert 1 <= sum(i < 50 for i in kept) <= max(1, MOST_SLOW / 7)
+    assert 0.8 * MOST / PLAIN <= sum(50 <= i < 1050 for i in kept) <= MOST / PLAIN
+    Image.new("RGB", (64, 48)).save(tmp_path / "x.png")
+    assert len(_affordable([*slow, *fast])) == 1050  # small images cost little
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (2, [0, 5]), (10, list(range(10))), (20, list(range(10)))])

@@ -151,7 +151,8 @@
   }
   function writeAddress() {
     const next = address(state);
-    if (next !== location.hash && !(next === "#" && !location.hash)) history.replaceState(null, "", next === "#" ? location.pathname + location.search : next);
+    if (next !== "#") history.replaceState(null, "", next);
+    else if (location.hash.includes("=")) history.replaceState(null, "", location.pathname + location.search);
   }
 
   // --- filter and sort --------------------------------------------------------------------------------------------------
