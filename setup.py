@@ -3,10 +3,16 @@
 from setuptools import find_namespace_packages, setup
 
 MAPPED = ("tasks", "tuning", "leaderboards")
-subs = find_namespace_packages(".", include=[p for m in MAPPED for p in (m, f"{m}.*")], exclude=["*.__pycache__*"])
+LEFT_OUT = [
+    "*.__pycache__*",
+    "leaderboards.results",
+    "leaderboards.results.*",
+]  # measured: no package data
+subs = find_namespace_packages(".", include=[p for m in MAPPED for p in (m, f"{m}.*")], exclude=LEFT_OUT)
 
 setup(
     packages=find_namespace_packages(".", include=["mmalign_eval", "mmalign_eval.*"], exclude=["*.__pycache__*"])
     + [f"mmalign_eval.{name}" for name in subs],
     package_dir={f"mmalign_eval.{m}": m for m in MAPPED},
+    exclude_package_data={"mmalign_eval.leaderboards": ["*.md", "*.svg"]},  # pages are generated
 )

@@ -23,6 +23,7 @@ from .support import REPO
 
 SHIPPED = [tree for tree in ("mmalign_eval", "tasks", "tuning", "leaderboards") if (REPO / tree).is_dir()]
 METADATA = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+MEASURED = re.compile(r"(mmalign_eval/)?leaderboards/(results/|[^/]*\.(md|svg)$)")  # results, and pages of them
 NOT_PINNED = {"setuptools"}  # what builds packages is left to the environment
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 
@@ -43,13 +44,13 @@ def declared() -> list[Requirement]:
 
 
 def shipped_files() -> set[str]:
-    """Every file of the four trees, under the name it has in the package."""
+    """Every file of the four trees but what the leaderboards hold of our own, under its name in the package."""
     found = set()
     for tree in SHIPPED:
         for path in (REPO / tree).rglob("*"):
             hidden = any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(REPO).parts)
-            if path.is_file() and not hidden:
-                name = path.relative_to(REPO).as_posix()
+            name = path.relative_to(REPO).as_posix()
+            if path.is_file() and not hidden and not MEASURED.match(name):
                 found.add(name if tree == "mmalign_eval" else f"mmalign_eval/{name}")
     return found
 
@@ -161,6 +162,14 @@ def test_wheel_holds_every_file(wheel: Path) -> None:
     assert shipped_files() - names == set()
     for suffix in (".json", ".jpg", ".safetensors", "py.typed"):  # what the miniature cannot do without
         assert any(name.endswith(suffix) for name in names), f"no {suffix} in the wheel"
+
+
+def test_wheel_holds_the_published_rows_and_nothing_measured(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if "/leaderboards/" in name]
+    assert {"pages.yaml", "published/bpo.yaml", "published/sight_beyond_text.yaml"} <= {
+        name.removeprefix("mmalign_eval/leaderboards/") for name in names
+    }
+    assert [name for name in names if MEASURED.match(name)] == []
 
 
 def test_wheel_claims_one_name(wheel: Path) -> None:
