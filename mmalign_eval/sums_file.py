@@ -59,7 +59,8 @@ def sums_from(
         levels, counts = _integers(arrays, "levels", top=len(LEVELS)), _integers(arrays, "counts")
         if len(levels) != len(counts):
             raise ValueError(f"levels of {len(levels)} groups, counts of {len(counts)}")
-        groups, places = [], {}
+        groups: list[Group] = []
+        places: dict[int, int] = {}
         for number, (level, n) in enumerate(zip(levels.tolist(), counts.tolist(), strict=True)):
             if used is None or number in used:
                 places[number] = len(groups)
