@@ -33,10 +33,13 @@ def write(root: Path, files: Mapping[str, str]) -> list[tuple[Path, str]]:
     """Makes them so; returns what was `new`, `updated` and `removed`.
 
     Raises:
-        BadInput: The folder or a file cannot be written.
+        BadInput: A file of a page's name is not one of ours, and nothing is written; or a file cannot be written.
     """
-    done = []
-    for path, why in stale(root, files):
+    done, found = [], stale(root, files)
+    for path, why in found:
+        if why != "missing" and not _is_ours(path):
+            raise BadInput(f"{path}: was not made by mmeval leaderboard; move it away, or choose another --root")
+    for path, why in found:
         if path.name in files:
             write_file(path, files[path.name])
         else:
