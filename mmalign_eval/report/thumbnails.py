@@ -30,12 +30,12 @@ COST = {
     "corrupt:glass_blur": 7.0,
     "corrupt:zoom_blur": 0.4,
     "corrupt:elastic_transform": 0.1,
-    "corrupt:shot_noise": 0.1,
+    "corrupt:shot_noise": 0.07,
 }
-PLAIN = 0.05
+PLAIN = 0.035
 SLOW = 0.2  # from here on a transform has little of the time, so that it takes none from the others
 PIXELS = 640 * 480
-MOST, MOST_SLOW = 10.0, 4.0  # seconds for the transformed images of a page, and for the slow ones; the rest is left out
+MOST, MOST_SLOW = 12.0, 4.0  # seconds for the transformed images of a page, and for the slow ones; the rest is left out
 
 
 @dataclass(frozen=True)

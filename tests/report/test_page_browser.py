@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from mmalign_eval.metrics.base import mean
 from mmalign_eval.report.page import write_page
 from tests.report.page_support import MODELS, SAMPLES, made, right, write_hostile, write_world
+from tests.support_results import write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found")
@@ -377,6 +380,19 @@ def test_print(tab: Open) -> None:
 @pytest.mark.parametrize("width", [360, 400, 1200])
 def test_no_sideways_scrolling(tab: Open, width: int) -> None:
     one = tab("#task=quiz", viewport={"width": width, "height": 800})
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_long_names_widen_nothing(tab: Open, tmp_path: Path, width: int) -> None:
+    long = "x" * 300
+    records = [{"id": f"{long}{i}", "cluster": long, "part": long, "x": i % 2, "answer": long} for i in range(3)]
+    path = write_run(tmp_path / "out", "m", "quiz", [mean(f"{long}/acc", "x"), mean("b" * 200, "x")], records)
+    result = json.loads(path.read_text())
+    result["model"]["name"], result["task"]["name"] = long, long
+    path.write_text(json.dumps(result))
+    write_page(made(tmp_path / "out"), tmp_path / "report.html")
+    one = tab(file=tmp_path / "report.html", viewport={"width": width, "height": 800})
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
