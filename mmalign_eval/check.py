@@ -21,6 +21,7 @@ from .engine import Engine
 from .errors import MmevalError, PluginError, located
 from .judges.base import OfflineJudge
 from .metrics.base import Metric
+from .metrics.formula import Formula
 from .plan import TaskPlan, asked, open_task, plan_task
 from .registry import source_file
 from .requests import Choose, Request, Response
@@ -254,6 +255,9 @@ def _metrics(plan: TaskPlan, outcomes: dict[str, _Outcome], report: Report) -> N
         cause = f"{next(n for n in names if names.count(n) > 1)!r} occurs twice"
     if unknown:
         cause = f"headline names {unknown[0]!r}, which is none of {', '.join(names)}"
+    unwritten = [m.name for m in plan.task.metrics() if m.corpus is None and not isinstance(m.value, Formula)]
+    if unwritten:
+        report.notes.append(f"no Formula, so no paired test in comparisons: {_some(unwritten)}")
     report.found("metrics have unique names, the headline's among them", cause, "see metrics() and headline")
 
 

@@ -276,6 +276,13 @@ def test_samples_that_ask_the_same_with_another_answer_are_left_out(check: Check
     assert report.notes == ["1 samples left out: they ask what another asks, with another right answer"]
 
 
+def test_values_that_are_no_formulas_are_remarked_on_and_pass(check: Check) -> None:
+    plain = 'return [mean("accuracy", "correct"), Metric("root", mean_of("correct"), lambda s: ratio(s) ** 0.5)]'
+    report = check((METRICS, plain), ("import mean", "import Metric, mean, mean_of, ratio"))
+    assert report.passed, failed(report)
+    assert report.notes == ["no Formula, so no paired test in comparisons: root"]
+
+
 def test_the_command_checks_every_protocol_and_prints_what_it_found(tmp_path: Path, capsys: Capsys) -> None:
     plugin, data = make_toy(tmp_path)
     words = ["tasks", "check", "toy", "--include", str(plugin), "--data", f"toy={data}", "--limit", "6"]

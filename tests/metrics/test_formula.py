@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +188,13 @@ def test_a_formula_is_its_text():
     assert sorted(FUNCTIONS) == sorted(
         ["defined_or", "exp", "log", "maximum", "mean", "mean_defined", "minimum", "reach", "sqrt", "sum", "where"]
     )
+
+
+def test_the_example_of_the_plugin_page():
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "def lamps" in block]
+    names = {}
+    exec("from collections.abc import Sequence\nfrom mmalign_eval.metrics.base import Metric, Record\n" + code, names)
+    metric = names["F1"]
+    sums = np.array(metric.stat([{"right": 2, "named": 3, "there": 4}, {"right": 1, "named": 1, "there": 1}]))
+    assert float(metric.value(sums)) == pytest.approx(2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5))
