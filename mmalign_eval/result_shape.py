@@ -18,9 +18,11 @@ _SHAPE: dict[str, Any] = {
         "shots": (int,), "headline": (list,), "judge": (str,), "extra": (dict,),
     },
     "model": {"name": (str,), "fingerprint": (str,), "identity": (dict,)},
-    "data": {"source": (str,), "hash": (str,), "limit": (int, type(None))},
+    "data": {"source": (str,), "hash": (str,), "rows": (str,), "limit": (int, type(None))},
+    "judge": (dict,),
     "counts": {"n": (int,), "n_ok": (int,), "n_truncated": (int,), "n_error": (int,), "n_refused": (int,)},
     "params": (dict,),
+    "prompt": (str,),
     "prompt_hash": (str,),
     "metrics": {},
     "samples": _FILE,
@@ -30,6 +32,7 @@ _ROW = {
     "id": (str,), "part": (str,), "cluster": (str,), "status": (str,), "error": (str,), "images": (list,),
     "prompts": (list,), "answers": (list,), "reference": (str,), "record": (dict, type(None)),
 }  # fmt: skip
+_OVERLAP = ("images", "samples", "by_coco_id", "by_hash", "shared", "shared_samples")
 _NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "yes or no"}
 
 
@@ -63,6 +66,8 @@ def _damage(result: dict[str, Any]) -> Iterator[str]:
     tuned = result["model"].get("tuned")
     if tuned is not None:
         yield from _unlike(tuned, {"base": {"name": (str,)}}, "model.tuned")
+    if "contamination" in result:
+        yield from _unlike(result["contamination"], dict.fromkeys(_OVERLAP, (int,)), "contamination")
 
 
 def _unlike(value: Any, shape: dict[str, Any] | tuple[type, ...], where: str) -> Iterator[str]:
