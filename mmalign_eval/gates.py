@@ -90,8 +90,9 @@ def find_change(gate: Gate, changes: Sequence[Change]) -> Change:
 def decide(gate: Gate, change: Change, base: str, other: str) -> Outcome:
     """Where the interval of the difference lies: beyond the margin, within it, or across.
 
-    Without a margin the paired test itself decides on worse (p below 5 %, not adjusted), so that no line contradicts
-    the table's p; an interval that reaches no worse value than 0 is not worse: of two equal results too.
+    Without a margin the paired test itself decides (p below 5 %, not adjusted), so that no line contradicts it; an
+    interval that reaches no worse value than 0 is not worse either: that of two equal results too. Of several seeds,
+    which have no p, it is the interval.
     """
     found = change.paired
     name = f"{change.label or change.task}/{change.metric}"
@@ -112,12 +113,13 @@ def decide(gate: Gate, change: Change, base: str, other: str) -> Outcome:
     low, high = sorted(sign * scale * end for end in (found.low, found.high))
     interval = shown_change(found.low, found.high, change.unit, size, found.clusters)
     shown += f" (95% CI {interval}{', ' + shown_p(found.p) if found.p is not None else ''})"
-    beyond = high < -gate.margin
+    beyond, within = high < -gate.margin, low >= -gate.margin
     if not gate.margin and found.p is not None:
-        beyond = found.p < LEVEL and sign * found.delta < 0
+        told = found.p < LEVEL
+        beyond, within = told and sign * found.delta < 0, within or (told and sign * found.delta > 0)
     if beyond:
         return outcome(EXIT_WANTING, f"{shown} is worse{allowed}")
-    if low >= -gate.margin:
+    if within:
         return outcome(EXIT_OK, f"{shown} is not worse{allowed}")
     rough = f" {ROUGH}" if change.rough else ""
     return outcome(EXIT_UNDECIDED, f"{shown} may be worse{allowed}, or not{rough}")

@@ -77,9 +77,12 @@ def test_the_margin_and_the_interval(low: float, high: float, margin: float, exp
         (0.0, 0.0, 1.0, 0),  # equal results
         (0.0, 0.02, 0.25, 0),  # nothing lost in any draw
         (0.001, 0.05, 0.06, 0),
+        (-0.001, 0.05, 0.04, 0),  # better by the test
+        (-0.05, -0.01, None, 1),  # several seeds: the interval is the test
+        (-0.05, 0.01, None, 3),
     ],
 )
-def test_without_a_margin_the_paired_test_says_worse(low: float, high: float, p: float, expected: int) -> None:
+def test_without_a_margin_the_paired_test_says_worse(low: float, high: float, p: float | None, expected: int) -> None:
     assert code(change(low, high, p)) == expected
     assert code(change(-high, -low, p, better="lower")) == expected
 
