@@ -78,7 +78,8 @@ def _reference(task: Task, sample: Sample, requests: Sequence[Request]) -> str:
     except Exception as error:
         cause = located(error, source_file(type(task)))
         raise PluginError(f"task {task.name} has no right answer to sample {sample.id}: {cause}") from error
-    said, forced = [], []
+    said: list[str] = []
+    forced: list[str] = []
     for number, response in enumerate(right):
         request = requests[number] if number < len(requests) else None
         if isinstance(request, Choose) and response.logprobs:

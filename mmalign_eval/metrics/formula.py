@@ -63,8 +63,8 @@ def _reach(level: Any, *points: Any) -> Any:
 
     x may fall in between: its running maximum decides which point is the first.
     """
-    level, *points = np.broadcast_arrays(level, *points)
-    xs, ys = np.stack(points[0::2], axis=-1), np.stack(points[1::2], axis=-1)
+    level, *values = np.broadcast_arrays(level, *points)
+    xs, ys = np.stack(values[0::2], axis=-1), np.stack(values[1::2], axis=-1)
     reached: np.ndarray = np.maximum.accumulate(xs, axis=-1) >= level[..., None]
     after = np.argmax(reached, axis=-1)[..., None]
     before = np.maximum(after - 1, 0)
