@@ -110,12 +110,12 @@ def unit_notes(units: Sequence[str]) -> list[str]:
 
 
 def shown_value(value: float | None, unit: str) -> str:
-    """Fractions as percent, other units as they are; `-` where a metric is undefined."""
+    """Fractions as percent, other units as they are (small ones with more decimals); `-` where undefined."""
     if value is None:
         return "-"
     if unit == "fraction":
         return f"{100 * value:.1f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:.1f}" if unit == "percent" or abs(value) >= 10 else f"{value:.3f}"
 
 
 def shown_delta(delta: float | None, unit: str, scale_of: float | None = None) -> str:
@@ -130,7 +130,7 @@ def shown_delta(delta: float | None, unit: str, scale_of: float | None = None) -
         return "-"
     if unit == "fraction":
         return _signed(f"{100 * delta:+.1f}")
-    large = abs(scale_of if scale_of is not None else delta) >= 10
+    large = unit == "percent" or abs(scale_of if scale_of is not None else delta) >= 10
     return _signed(f"{delta:+.1f}" if large else f"{delta:+.3f}")
 
 
