@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..metrics.chair.singular import SINGULARISERS
@@ -34,34 +35,32 @@ def marked(text: str, record: Mapping[str, Any] | None) -> list[str]:
 
 def _named(text: str, names: Collection[str]) -> Iterator[tuple[int, int, str]]:
     """Where which of the names stand: start, end, name."""
+    starting: dict[str, list[tuple[list[str], str]]] = {}
+    for name in sorted(names):
+        if spelled := _WORD.findall(name.lower()):
+            starting.setdefault(spelled[0], []).append((spelled, name))
     words = list(_WORD.finditer(text))
-    forms = [_forms(word[0]) for word in words]
-    longest = max(len(name.split()) for name in names)
-    at = 0
-    while at < len(words):
-        for size in range(min(longest, len(words) - at), 0, -1):
-            name = _which(names, forms[at : at + size])
-            if name:
-                yield words[at].start(), words[at + size - 1].end(), name
-                at += size
+    free = 0
+    for at, word in enumerate(words):
+        if at < free:
+            continue
+        here = [one for form in _forms(word[0].lower()) for one in starting.get(form, ())]
+        for spelled, name in sorted(here, key=lambda one: -len(one[0])):
+            if _spells(words[at : at + len(spelled)], spelled):
+                free = at + len(spelled)
+                yield word.start(), words[free - 1].end(), name
                 break
-        else:
-            at += 1
 
 
-def _which(names: Collection[str], forms: Sequence[set[str]]) -> str:
-    """The name that consecutive words spell in one of their forms, or empty."""
-    for name in names:
-        spelled = name.split()
-        if len(spelled) == len(forms) and all(word in found for word, found in zip(spelled, forms, strict=True)):
-            return name
-    return ""
+def _spells(words: Sequence[re.Match[str]], name: Sequence[str]) -> bool:
+    """Whether the words are a name, each in one of its forms."""
+    return len(words) == len(name) and all(n in _forms(w[0].lower()) for n, w in zip(name, words, strict=True))
 
 
-def _forms(word: str) -> set[str]:
+@lru_cache(maxsize=100_000)
+def _forms(word: str) -> tuple[str, ...]:
     """A word as it stands and singular, by the rules of every tool that finds objects."""
-    low = word.lower()
-    return {low, *(singular(low) for singular in SINGULARISERS.values())}
+    return tuple(dict.fromkeys((word, *(singular(word) for singular in SINGULARISERS.values()))))
 
 
 def _lists(value: Any) -> list[list[Any]]:

@@ -20,6 +20,7 @@ def record(hallucinated: list[str], mentions: list[str] | None = None) -> dict[s
         ("a dog with two hot dogs", ["hot dog"], ["dog", "hot dog"], ["hot dogs"]),
         ("buses, people and knives", ["bus", "person", "knife"], None, ["buses", "people", "knives"]),
         ("a traffic\n light", ["traffic light"], None, ["traffic\n light"]),
+        ("a T-shirt on a dog", ["t-shirt"], ["t-shirt", "dog"], ["T-shirt"]),
         ("no dogma here", ["dog"], None, []),
         ("", ["dog"], None, []),
     ],
