@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mmalign_eval.errors import BadInput, Damaged
+from mmalign_eval.errors import BadInput, Damaged, PluginError
 from mmalign_eval.metrics.base import mean
 from mmalign_eval.registry import TASKS
 from mmalign_eval.requests import Choose, ImageRef, Prompt, Response
 from mmalign_eval.runs import by_model, open_runs
-from mmalign_eval.scoring import REFERENCE, row
+from mmalign_eval.scoring import REFERENCE, row, summarize
 from mmalign_eval.task import Sample
 from tests.support_results import records, write_run
 
@@ -186,3 +186,15 @@ def test_references_of_the_miniature_are_short_texts(name: str) -> None:
         assert all(Path(image["path"]).is_file() for image in made["images"])
         found.add(made["reference"])
     assert len(found) > 1
+
+
+def test_two_records_of_one_name_are_the_plugins_mistake() -> None:
+    class Same(Quiz):
+        def finish(self, records: Any) -> None:
+            pass
+
+        def metrics(self) -> list[Any]:
+            return METRICS
+
+    with pytest.raises(PluginError, match="task quiz calls two samples 's000'"):
+        summarize(Same(), [*records([1, 0]), *records([1])])  # type: ignore[arg-type]
