@@ -99,7 +99,7 @@ class Pairs:
 
 def _places(names: list[str], others: list[str]) -> np.ndarray:
     """Where each name stands among the others; -1 where it does not."""
-    if names == others:
+    if names is others or names == others:
         return np.arange(len(names))
     place = {name: i for i, name in enumerate(others)}
     return np.array([place.get(name, -1) for name in names], dtype=np.int64)
