@@ -2,9 +2,11 @@
 
 from .draws import SEED, resample
 from .intervals import RESAMPLES, Estimate, estimate, estimates, estimates_of
+from .paired import Paired, holm, mcnemar
+from .seeds import Seeds, over_seeds, paired_over_seeds
 from .sums import Group, MetricSums, Sums, sums_of
 
 __all__ = [
-    "RESAMPLES", "SEED", "Estimate", "Group", "MetricSums", "Sums", "estimate", "estimates", "estimates_of", "resample",
-    "sums_of",
+    "RESAMPLES", "SEED", "Estimate", "Group", "MetricSums", "Paired", "Seeds", "Sums", "estimate", "estimates",
+    "estimates_of", "holm", "mcnemar", "over_seeds", "paired_over_seeds", "resample", "sums_of",
 ]  # fmt: skip

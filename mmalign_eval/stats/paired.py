@@ -1,9 +1,10 @@
 """Paired tests of two results on the samples that both scored: the difference, its interval, and how likely by chance.
 
 Both sides answered the same questions, so what is drawn, or swapped, is a cluster with both its sides. Intervals:
-percentile bootstrap over clusters (Efron and Tibshirani 1993, chapter 13). Tests: exact McNemar where every cluster is
-one 0/1 outcome (McNemar 1947), approximate randomisation over clusters elsewhere (Noreen 1989; Riezler and Maxwell
-2005), with the same seed for equal data.
+percentile bootstrap over clusters (Efron and Tibshirani 1993, chapter 13), with the same seed for equal data; where
+every cluster is one 0/1 outcome, the adjusted Wald interval of paired proportions, which holds when few outcomes differ
+(Bonett and Price 2012). Tests: there, exact McNemar (McNemar 1947); elsewhere approximate randomisation over clusters
+(Noreen 1989; Riezler and Maxwell 2005).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Paired:
         n: Samples compared.
         clusters: Clusters they fall into.
         left_out: Samples that only one side scored, or that share a cluster with such where it must be whole.
-        detectable: Smallest difference found with 80 % power at the 5 % level: 2.8 standard errors; None where the
-            sides do not differ anywhere, which says nothing of it.
+        detectable: Smallest difference found with 80 % power at the 5 % level: 2.8 standard errors; None where that
+            is 0 (the sides do not differ, or everywhere alike), which says nothing of it.
     """
 
     base: float | None
@@ -190,18 +191,35 @@ def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool)
     if np.array_equal(drawn.base, drawn.other):
         return replace(found, low=0.0, high=0.0, stderr=0.0, p=1.0, test=test)
     if binary:
-        hits = drawn.other[:, 0] - drawn.base[:, 0]
-        p: float | None = mcnemar(int((hits > 0).sum()), int((hits < 0).sum()))
+        gain = drawn.other[:, 0] - drawn.base[:, 0]
+        wins, losses = int((gain > 0).sum()), int((gain < 0).sum())
+        p: float | None = mcnemar(wins, losses)
+        one = np.zeros(drawn.base.shape[1])
+        one[:2] = 1
+        ends: tuple[float, float, float] | None = _outcomes(wins, losses, drawn.clusters, float(formula(one)))
     else:
         p = _randomised(drawn, formula, other - base, TIE * max(abs(base), abs(other)))
-    first, second = (formula(one) for one in drawn.resampled())
-    ends = percentiles(second - first, drawn.clusters)
+        first, second = (formula(one) for one in drawn.resampled())
+        ends = percentiles(second - first, drawn.clusters)
     found = replace(found, p=p, test=test if p is not None else "")
     if ends is None:
         return found
     low, high, stderr = ends
     detectable = (Z95 + Z80) * stderr if stderr > 0 else None
     return replace(found, low=low, high=high, stderr=stderr, detectable=detectable)
+
+
+def _outcomes(wins: int, losses: int, n: int, scale: float) -> tuple[float, float, float]:
+    """Interval and standard error of the difference of n paired 0/1 outcomes.
+
+    Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data": one more win and one more loss, of two more pairs. The standard error is that of the differences as they are.
+    """
+    more, less = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = Z95 * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    stderr = np.sqrt((wins + losses - (wins - losses) ** 2 / n) / (n * (n - 1)))
+    low, high = max(-1.0, more - less - half), min(1.0, more - less + half)
+    return scale * float(low), scale * float(high), scale * float(stderr)
 
 
 def _randomised(drawn: _Drawn, formula: Formula, delta: float, tie: float) -> float | None:

@@ -74,6 +74,26 @@ def test_mcnemar_agrees_with_statsmodels(wins: int, losses: int) -> None:
     assert mcnemar(wins, losses, mid=True) <= mcnemar(wins, losses)
 
 
+def test_differences_of_outcomes_have_the_interval_of_bonett_and_price() -> None:
+    """By hand: 3 wins and 1 loss of 18, so 4/20 and 2/20."""
+    first, second = np.zeros(18), np.zeros(18)
+    second[:3], first[3] = 1, 1
+    found = compare(rows(first), rows(second))["accuracy"]
+    half = 1.959964 * ((0.2 + 0.1 - 0.1**2) / 20) ** 0.5
+    assert (found.low, found.high) == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
+    assert found.stderr == pytest.approx(np.std(second - first, ddof=1) / 18**0.5)
+    percent = Metric("accuracy", ACCURACY.stat, Formula("100 * s[0] / s[1]"), unit="percent", proportion=True)
+    times = paired(sums_of([percent], rows(first)), sums_of([percent], rows(second)), BETTER)["accuracy"]
+    assert (times.low, times.stderr) == (pytest.approx(100 * _(found.low)), pytest.approx(100 * _(found.stderr)))
+
+
+def test_a_side_that_is_always_better_is_not_certain_to_be() -> None:
+    found = compare(rows(np.zeros(20)), rows(np.ones(20)))["accuracy"]
+    assert (found.delta, found.high, found.detectable) == (1.0, 1.0, None)
+    assert found.low is not None
+    assert 0.6 < found.low < 0.9
+
+
 def test_outcomes_that_share_an_image_are_not_counted_as_independent() -> None:
     first = np.repeat(coins(40, 0.5, 1), 10)
     second = np.repeat(coins(40, 0.8, 2), 10)
