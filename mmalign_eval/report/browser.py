@@ -30,6 +30,7 @@ class Browser:
         images: Different images in the order of their first use; samples name them by place.
         notes: What was left out or cut.
         problems: One line for each damaged samples file.
+        without: Tasks whose results have no samples file beside them (leaderboards keep none), by model.
     """
 
     tasks: list[Row] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Browser:
     images: list[ImageRef] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    without: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def browse(models: Mapping[str, Sequence[Run]], per_task: int | None, budget: in
     """
     found = Browser()
     tasks = list(_opened(models, found))
+    for model, labels in found.without.items():
+        found.notes.append(f"{model}: no samples files beside {', '.join(labels)}: in the tables and figures only")
     shares = _shares([len(task.ids) for task in tasks], per_task)
     chosen = [_choose(task, share) for task, share in zip(tasks, shares, strict=True)]
     for task, names in zip(tasks, chosen, strict=True):
@@ -110,7 +114,7 @@ def _told(run: Run, found: Browser) -> dict[str, str] | None:
     """Ids and statuses of a result's samples; None without a file of samples."""
     file = run.path.parent / str(run.result["samples"].get("file") or "")
     if not file.is_file():
-        found.notes.append(f"{run.model}, {run.label}: no samples file beside the result: it stands in the tables only")
+        found.without.setdefault(run.model, []).append(run.label)
         return None
     try:
         return {str(row["id"]): str(row["status"]) for row in run.samples()}

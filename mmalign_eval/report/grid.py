@@ -157,24 +157,32 @@ def cards(models: Mapping[str, Sequence[Run]]) -> list[list[tuple[str, str]]]:
 
 def _card(name: str, runs: Sequence[Run]) -> list[tuple[str, str]]:
     found = [("name", name)]
-    about = runs[0].result.get("provenance", {}).get("model") or {}
-    known = [str(about["class"])] if about.get("class") else []
-    known += [f"{about['parameters']:,} parameters"] if isinstance(about.get("parameters"), int) else []
-    found += [("model", ", ".join(known))] if known else []
+    found += _listed("model", [(_architecture(run), run) for run in runs])
     if tuned := _tuned(runs[0].result["model"].get("tuned")):
         found.append(("tuned", tuned))
-    prints: dict[str, str] = {}
-    for run in runs:
-        model = run.result["model"]
-        part = str(model["identity"].get("part") or "")
-        prints.setdefault(str(model.get("fingerprint", ""))[:SHORT], part)
-    several = len(prints) > 1
-    shown = [f"{value} ({part})" if several and part else value for value, part in prints.items() if value]
-    found += [("fingerprint", ", ".join(shown))] if shown else []
+    found += _listed("fingerprint", [(str(run.result["model"].get("fingerprint", ""))[:SHORT], run) for run in runs])
     failed = sum(run.result["counts"]["n_error"] + run.result["counts"]["n_refused"] for run in runs)
     samples = sum(run.result["counts"]["n"] for run in runs)
     text = f"{len(runs)} {'task' if len(runs) == 1 else 'tasks'}, {samples:,} samples"
     return [*found, ("results", text + (f", {failed:,} failed" if failed else ""))]
+
+
+def _listed(what: str, texts: Iterable[tuple[str, Run]]) -> list[tuple[str, str]]:
+    """The different texts of a model's results, with the part of the model (whole, backbone) where there are several."""
+    parts: dict[str, str] = {}
+    for text, run in texts:
+        if text:
+            parts.setdefault(text, str(run.result["model"]["identity"].get("part") or ""))
+    shown = [f"{text} ({part})" if len(parts) > 1 and part else text for text, part in parts.items()]
+    return [(what, "; ".join(shown))] if shown else []
+
+
+def _architecture(run: Run) -> str:
+    """Class and size, where they are on record."""
+    about = run.result.get("provenance", {}).get("model") or {}
+    size = about.get("parameters")
+    known = [about.get("class"), f"{size:,} parameters" if isinstance(size, int) else ""]
+    return ", ".join(str(text) for text in known if text)
 
 
 def _tuned(tuned: Mapping[str, Any] | None) -> str:

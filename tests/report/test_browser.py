@@ -107,7 +107,7 @@ def test_a_result_without_samples_stands_in_the_tables_only(tmp_path: Path) -> N
     (out / "tuned" / "quiz.samples.jsonl").unlink()
     found = browsed(out)
     assert found.problems == []
-    assert any("tuned, quiz: no samples file" in note for note in found.notes)
+    assert found.notes == ["tuned: no samples files beside quiz: in the tables and figures only"]
     assert [s["a"][2] for s in found.samples if s["i"] == "q/3"] == [None]
     assert found.tasks[1]["models"] == [0, 1]
 

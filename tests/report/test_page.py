@@ -207,6 +207,15 @@ def test_the_miniature_is_named_as_such(tmp_path: Path) -> None:
     assert "say nothing about real models" in made(tmp_path).html
 
 
+def test_results_without_any_samples_file(tmp_path: Path) -> None:
+    for task in ("quiz", "other"):
+        write_run(tmp_path, "a", task, [ACCURACY], records([1, 0, 1])).with_suffix(".samples.jsonl").unlink()
+    found = made(tmp_path)
+    assert found.problems == []
+    assert "a: no samples files beside other, quiz" in found.html
+    assert 'id="samples"' not in found.html
+
+
 def test_without_samples(world: Path, whole: Page) -> None:
     html = made(world, with_samples=False).html
     assert 'id="data"' not in html
