@@ -168,7 +168,7 @@ def _card(name: str, runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _listed(what: str, texts: Iterable[tuple[str, Run]]) -> list[tuple[str, str]]:
-    """The different texts of a model's results, with the part of the model (whole, backbone) where there are several."""
+    """The different texts of a model's results, each with the part of the model (whole, backbone) if several."""
     parts: dict[str, str] = {}
     for text, run in texts:
         if text:
