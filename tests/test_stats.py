@@ -53,7 +53,7 @@ def test_bootstrap_of_a_mean_agrees_with_its_formula() -> None:
 
 @pytest.mark.parametrize("proportion", [True, False])
 def test_intervals_cover_as_often_as_they_say(proportion: bool) -> None:
-    rng, covered, draws = np.random.default_rng(7), 0, 300
+    rng, covered, draws = np.random.default_rng(7), 0, 150
     metric = ACCURACY if proportion else AVERAGE
     truth = float(np.mean(1 / (1 + np.exp(-(1.0 + np.random.default_rng(3).normal(0, 0.8, 200_000))))))
     for _ in range(draws):

@@ -95,7 +95,7 @@ def test_mcnemar_of_results_holds_its_size() -> None:
 
 @pytest.mark.parametrize("test", ["randomisation", "mcnemar"])
 def test_a_detectable_difference_is_found_four_times_in_five(test: str) -> None:
-    names, clusters, results = ("accuracy",), 400, 600
+    names, clusters, results = ("accuracy",), 400, 400
     found, sizes = 0, []
     for i in range(results):
         rng = np.random.default_rng([8, i])

@@ -63,7 +63,7 @@ class World:
 
     def truth(self) -> dict[str, tuple[float, float]]:
         """The metrics' values of both sides, of very many clusters."""
-        totals = np.sum([self.sides(100_000, np.random.default_rng([9, i])) for i in range(3)], axis=(0, 2))
+        totals = np.sum([self.sides(100_000, np.random.default_rng([9, i])) for i in range(2)], axis=(0, 2))
         return {name: (float(formula(totals[0])), float(formula(totals[1]))) for name, formula in FORMULAS.items()}
 
 
