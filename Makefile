@@ -1,6 +1,6 @@
 # `make demo` and `make test` need python3.11+, pip and make; everything else comes from the package index.
 #
-#   make demo        set up, then score the miniature on three benchmarks
+#   make demo        set up, score the miniature, compare, leaderboard, report
 #   make test        the tests (minutes)       ARGS="-k store" selects
 #   make test-slow   the slow tests
 #   make lint types  ruff and mypy
@@ -20,8 +20,15 @@ PYTEST := $(BIN)/python -m pytest -rs --durations=15
 .DELETE_ON_ERROR:
 
 # One thread: on a model this small a second one costs more than it brings.
+demo: export OMP_NUM_THREADS = 1
 demo: install
-	OMP_NUM_THREADS=1 $(BIN)/mmeval run --model mini --tasks truthfulqa,pope,coco_caption
+	$(BIN)/mmeval run --model mini:lm --tasks truthfulqa,ethics,boolq --out demo/results
+	$(BIN)/mmeval run --model mini --tasks truthfulqa,ethics,boolq,pope,coco_caption --out demo/results
+	$(BIN)/mmeval compare demo/results/mini-lm demo/results/mini
+	$(BIN)/mmeval leaderboard add demo/results/mini-lm demo/results/mini --root demo/leaderboards
+	$(BIN)/mmeval leaderboard --root demo/leaderboards
+	$(BIN)/mmeval report demo/results/mini-lm demo/results/mini -o demo/report.html --figures demo/figures
+	@echo "leaderboards demo/leaderboards/README.md   report demo/report.html"
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

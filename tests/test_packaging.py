@@ -127,9 +127,6 @@ def test_readme_points_at_what_is_there() -> None:
     assert [link for link in links if not (REPO / link).exists()] == []
     for target in re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
-    demo = re.search(r"^demo:.*\n\tOMP_NUM_THREADS=1 \$\(BIN\)/(.+)$", makefile, re.MULTILINE)
-    assert demo
-    assert demo[1] in readme
 
 
 @pytest.mark.parametrize("command", [("-m", "mmalign_eval", "--help"), ("mmeval", "--help")])
