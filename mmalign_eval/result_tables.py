@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .compare import ONLY, Change, Comparison
-from .compare_tables import family_note, shown_against
+from .compare.changes import ONLY, Change, Comparison
+from .compare.tables import family_note, shown_against
 from .overlap import sentence
 from .results import Result
 from .tables import (

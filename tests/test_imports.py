@@ -21,29 +21,8 @@ MAPPED = ("tasks", "tuning", "leaderboards")  # stand at the top level, are impo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
     (
-        *(
-            "evaluate",
-            "answers",
-            "rescore",
-            "overlap",
-            "compare",
-            "frames",
-            "leaderboard",
-            "report",
-            "tuning",
-            "miniature",
-        ),
-        *(
-            "check",
-            "conducts",
-            "compare_checks",
-            "compare_seeds",
-            "compare_tables",
-            "result_tables",
-            "flips",
-            "gates",
-            "bases",
-        ),
+        *("evaluate", "answers", "rescore", "overlap", "compare", "frames", "leaderboard", "report", "tuning"),
+        *("miniature", "check", "conducts", "result_tables"),
     ),
     (
         *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "sums_file", "runs", "scores", "tables"),

@@ -16,9 +16,9 @@ from .names import split_names
 
 if TYPE_CHECKING:
     from ..compare import Comparison
-    from ..compare_seeds import RecipeChange
-    from ..flips import Flip
-    from ..gates import Gate, Outcome
+    from ..compare.flips import Flip
+    from ..compare.gates import Gate, Outcome
+    from ..compare.seeds import RecipeChange
     from ..runs import Run
     from ..tables import TextTable
 
@@ -66,7 +66,7 @@ def compare(
     draws: Annotated[int | None, typer.Option(help="Of bootstrap and randomisation [10000]", min=1000)] = None,
 ) -> int:
     """What changed, and is it real? Each difference with its 95% interval and a paired test, clustered."""
-    from ..gates import exit_code, read_gate
+    from ..compare.gates import exit_code, read_gate
     from ..stats.paired import DRAWS
 
     gates = [read_gate(text) for text in fail_if_worse or ()]
@@ -115,8 +115,8 @@ class Found:
 
     def show(self, most: int, markdown: bool) -> None:
         """Prints everything; of flips at most so many to each side."""
-        from ..compare_seeds import seeds_table
-        from ..compare_tables import comparison_table, flips_table
+        from ..compare.seeds import seeds_table
+        from ..compare.tables import comparison_table, flips_table
         from ..tables import escaped, printable
 
         if self.recipe is not None:
@@ -137,7 +137,7 @@ class Found:
 
     def as_json(self) -> dict[str, Any]:
         """Values in the metrics' own units, nothing rounded."""
-        from ..compare import as_row
+        from ..compare.changes import as_row
 
         comparisons = [
             {
@@ -195,7 +195,7 @@ class _Sides:
         return runs
 
     def _tuned(self, place: str, tasks: Sequence[str]) -> tuple[list[Run], list[Run]]:
-        from ..bases import folder_of_base_of
+        from ..compare.bases import folder_of_base_of
 
         runs = self._open(place, tasks)
         return self._open(folder_of_base_of(runs), tasks), runs
@@ -203,8 +203,8 @@ class _Sides:
 
 def _find(sides: _Sides, pairs: Sequence[tuple[list[Run], list[Run]]], given: Given, seeds: bool, flips: bool) -> Found:
     from ..compare import compare_runs
-    from ..compare_seeds import over_recipe
-    from ..gates import decide, find_change
+    from ..compare.gates import decide, find_change
+    from ..compare.seeds import over_recipe
 
     comparisons = [
         compare_runs(
@@ -226,7 +226,7 @@ def _find(sides: _Sides, pairs: Sequence[tuple[list[Run], list[Run]]], given: Gi
 
 def _flips(comparison: Comparison, sides: _Sides) -> dict[str, list[Flip]]:
     """Reads the samples; where they are missing or damaged a line says so."""
-    from ..flips import flips_of
+    from ..compare.flips import flips_of
 
     found = {}
     for pair in comparison.pairs:

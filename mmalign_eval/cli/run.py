@@ -87,8 +87,8 @@ def run(
     }
     settings = _settings(read_config(config) if config else {}, given)
 
-    from ..bases import against_bases
     from ..compare import model_runs
+    from ..compare.bases import against_bases
     from ..evaluate import evaluate
     from .progress import ConsoleReporter
     from .table import print_results

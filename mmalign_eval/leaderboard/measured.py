@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from ..compare_checks import pair_up
+from ..compare.checks import pair_up
 from ..errors import MmevalError
 from ..overlap import sentence
 from ..results import read_sums

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..bases import against_bases
 from ..compare import compare_runs, model_runs
-from ..compare_tables import comparison_table
+from ..compare.bases import against_bases
+from ..compare.tables import comparison_table
 from ..errors import BadInput, did_you_mean
 from ..result_tables import Line, results_table, shown_metrics
 from ..runs import Run

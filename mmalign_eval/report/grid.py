@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compare import Comparison
-from ..compare_tables import comparison_table, family_note
+from ..compare.tables import comparison_table, family_note
 from ..overlap import sentence
 from ..runs import Run
 from ..tables import FEW_CLUSTERS, ROUGH_NOTE, UNLIKE_NOTE, shown_interval, shown_value, unit_notes

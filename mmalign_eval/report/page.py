@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..compare_tables import comparison_table
+from ..compare.tables import comparison_table
 from ..errors import MmevalError
 from ..results import write_whole
 from ..runs import Run

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmalign_eval.compare import Change
+from mmalign_eval.compare.gates import Gate, Outcome, decide, exit_code, find_change, read_gate
 from mmalign_eval.errors import BadInput
-from mmalign_eval.gates import Gate, Outcome, decide, exit_code, find_change, read_gate
 from mmalign_eval.stats.paired import Paired
 
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .compare_checks import Pair, notes_on, pair_up, refuse_unlike
-from .errors import BadInput, MmevalError, did_you_mean
-from .runs import Run, by_model, open_runs
-from .stats.paired import DRAWS, Paired, holm, paired
-from .tables import FEW_CLUSTERS
+from ..errors import BadInput, MmevalError, did_you_mean
+from ..runs import Run, by_model, open_runs
+from ..stats.paired import DRAWS, Paired, holm, paired
+from ..tables import FEW_CLUSTERS
+from .checks import Pair, notes_on, pair_up, refuse_unlike
 
 if TYPE_CHECKING:
     import pandas as pd

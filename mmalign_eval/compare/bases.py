@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .compare import Comparison, compare_runs, model_runs
-from .errors import BadInput, MmevalError
-from .results import read_result
-from .runs import RESCORED, Run
+from ..errors import BadInput, MmevalError
+from ..results import read_result
+from ..runs import RESCORED, Run
+from .changes import Comparison, compare_runs, model_runs
 
 
 def tuned_from(runs: Sequence[Run]) -> Mapping[str, Any] | None:

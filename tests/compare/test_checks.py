@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mmalign_eval.compare import Comparison, compare, compare_runs, model_runs
-from mmalign_eval.compare_checks import NO_PROMPTS
+from mmalign_eval.compare.checks import NO_PROMPTS
 from mmalign_eval.errors import BadInput
 
-from .support_results import ACCURACY, overlap, records, write_run
+from ..support_results import ACCURACY, overlap, records, write_run
 
 VALUES = [1, 0, 1, 1, 0, 1]
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .bases import tuned_from
-from .compare import Change, Comparison
-from .errors import BadInput
-from .stats.paired import DRAWS, Paired
-from .stats.seeds import Seeds, paired_over_seeds
-from .tables import (
+from ..errors import BadInput
+from ..stats.paired import DRAWS, Paired
+from ..stats.seeds import Seeds, paired_over_seeds
+from ..tables import (
     MINIATURE_NOTE,
     ROUGH_NOTE,
     UNLIKE_NOTE,
@@ -23,6 +21,8 @@ from .tables import (
     shown_value,
     unit_notes,
 )
+from .bases import tuned_from
+from .changes import Change, Comparison
 
 NUMBERS = frozenset(range(2, 10))  # columns that hold numbers
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from mmalign_eval.bases import against_bases, folder_of_base, folder_of_base_of
 from mmalign_eval.compare import compare, compare_runs, model_runs
-from mmalign_eval.compare_seeds import over_recipe, seeds_table
+from mmalign_eval.compare.bases import against_bases, folder_of_base, folder_of_base_of
+from mmalign_eval.compare.seeds import over_recipe, seeds_table
 from mmalign_eval.errors import BadInput
 
-from .support_results import ACCURACY, records, tuned_from, write_run
+from ..support_results import ACCURACY, records, tuned_from, write_run
 
 
 def write(folder: Path, model: str, values: list[float] | None = None, task: str = "toy", **facts: Any) -> Path:

@@ -12,7 +12,7 @@ from mmalign_eval.metrics.base import Metric, by, mean, percent, ratio, whole
 from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.stats.paired import Paired
 
-from .support_results import ACCURACY, records, write_run
+from ..support_results import ACCURACY, records, write_run
 
 
 def both(tmp_path: Path, base: list[float], other: list[float], **facts: Any) -> Comparison:

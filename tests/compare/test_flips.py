@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from mmalign_eval.compare import compare
+from mmalign_eval.compare.flips import Flip, flips_of, said
 from mmalign_eval.errors import Damaged
-from mmalign_eval.flips import Flip, flips_of, said
 from mmalign_eval.metrics.base import Metric, by, mean
 
-from .support_results import ACCURACY, records, write_run
+from ..support_results import ACCURACY, records, write_run
 
 
 def flips(folder: Path, base: list[dict[str, Any]], other: list[dict[str, Any]], metrics: Any = None) -> list[Flip]:

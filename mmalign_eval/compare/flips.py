@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .compare_checks import Pair
-from .runs import Run
-from .scores import Score, sample_scores
-from .tables import one_line
+from ..runs import Run
+from ..scores import Score, sample_scores
+from ..tables import one_line
+from .checks import Pair
 
 ROUNDING = 1e-9  # relative: scores this close are equal
 BINARY = (0.0, 1.0)

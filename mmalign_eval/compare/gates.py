@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .compare import LEVEL, Change
-from .errors import EXIT_OK, EXIT_UNDECIDED, EXIT_WANTING, BadInput, did_you_mean
-from .tables import ROUGH, shown_change, shown_delta, shown_p
+from ..errors import EXIT_OK, EXIT_UNDECIDED, EXIT_WANTING, BadInput, did_you_mean
+from ..tables import ROUGH, shown_change, shown_delta, shown_p
+from .changes import LEVEL, Change
 
 
 @dataclass(frozen=True)

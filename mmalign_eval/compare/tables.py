@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .compare import LEVEL, Change, Comparison
-from .flips import Flip
-from .tables import (
+from ..tables import (
     MINIATURE_NOTE,
     ROUGH_NOTE,
     SIGNIFICANT,
@@ -24,6 +22,8 @@ from .tables import (
     shown_value,
     unit_notes,
 )
+from .changes import LEVEL, Change, Comparison
+from .flips import Flip
 
 SAID = 60  # characters of an answer in a table; files have it whole
 NUMBERS = frozenset(range(2, 8)) | {9, 10, 11}  # columns of a comparison that hold numbers

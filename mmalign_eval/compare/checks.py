@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BadInput
-from .results import Result, digest_json
-from .runs import Run
-from .tables import counted
+from ..errors import BadInput
+from ..results import Result, digest_json
+from ..runs import Run
+from ..tables import counted
 
 NO_PROMPTS = digest_json([])  # the hash over the prompts of answers that were made elsewhere
 MODELS_OWN = ("eos_token_ids",)  # parameters that follow from the model's tokenizer
