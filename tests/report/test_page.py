@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mmalign_eval.cli.main import main
-from mmalign_eval.compare_tables import comparison_table
+from mmalign_eval.compare.tables import comparison_table
 from mmalign_eval.errors import BadInput, Damaged, MmevalError
 from mmalign_eval.report.collect import collect, default_base
 from mmalign_eval.report.page import Page, visible, write_page
