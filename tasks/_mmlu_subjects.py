@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from mmalign_eval.metrics.base import Metric, Record, mean_of, ratio
-from mmalign_eval.metrics.formula import at, over
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "biology": ("college_biology", "high_school_biology"),
@@ -58,10 +57,9 @@ def accuracies() -> list[Metric]:
     """`micro`, `macro`, `group/*`, `category/*` and `<subject>/acc`, all over the record fields `part` and `acc`."""
     members = {name: [s for c in categories for s in CATEGORIES[c]] for name, categories in GROUPS.items()}
     # subjects that nothing was asked about do not count
-    macro = over("mean_defined", [at(ratio, 2 * number) for number in range(len(SUBJECTS))])
     return [
         _pooled("micro", SUBJECTS, "over all questions"),
-        Metric("macro", _by_subject, macro, help="mean of the subjects' accuracies"),
+        Metric("macro", _subject_means, ratio, help="mean of the subjects' accuracies"),
         *(_pooled(f"group/{name}", subjects, "over the group's questions") for name, subjects in members.items()),
         *(_pooled(f"category/{name}", subjects, "over its questions") for name, subjects in CATEGORIES.items()),
         *(_pooled(f"{subject}/acc", (subject,), "over its questions") for subject in SUBJECTS),
@@ -80,14 +78,9 @@ def _among(subjects: Collection[str]) -> Callable[[Record], bool]:
     return lambda record: record["part"] in wanted
 
 
-def _by_subject(records: Sequence[Record]) -> Sequence[float]:
-    """(right, asked) of each subject, one pair after the other."""
-    sums = [0.0] * (2 * len(SUBJECTS))
+def _subject_means(records: Sequence[Record]) -> Sequence[float]:
+    """Sum of the subjects' accuracies and how many subjects: whole subjects, which are the clusters, are drawn."""
+    subjects: dict[str, list[float]] = {}
     for record in records:
-        at = 2 * _NUMBER[record["part"]]
-        sums[at] += record["acc"]
-        sums[at + 1] += 1
-    return sums
-
-
-_NUMBER = {subject: number for number, subject in enumerate(SUBJECTS)}
+        subjects.setdefault(record["part"], []).append(record["acc"])
+    return (sum(sum(right) / len(right) for right in subjects.values()), float(len(subjects)))

@@ -125,7 +125,8 @@ class Mmlu(LmEvalTask):
         (response,) = responses
         gold = LETTERS[sample.data["doc"]["answer"]]
         choice = LETTERS[likeliest(response)] if response.logprobs else response.text.strip()[:1]
-        return {"part": sample.part, "acc": int(choice == gold), "gold": gold, "choice": choice}
+        found = {"part": sample.part, "acc": int(choice == gold), "gold": gold, "choice": choice}
+        return {**found, "cluster": sample.part}  # `macro` is of whole subjects, wherever the samples are from
 
     def metrics(self) -> Sequence[Metric]:
         """Means over all questions, subjects, groups, categories; each subject."""
@@ -261,4 +262,4 @@ def _questions(path: Path, subject: str, split: str) -> Iterator[Sample]:
 def _sample(subject: str, split: str, number: int, question: str, options: Sequence[str], answer: int) -> Sample:
     doc = {"question": question, "subject": subject, "choices": list(options), "answer": answer}
     name = f"{subject}/{number}" if split == "test" else f"{subject}/{split}/{number}"
-    return Sample(name, {"split": split, "doc": doc}, part=subject)
+    return Sample(name, {"split": split, "doc": doc}, cluster=subject, part=subject)

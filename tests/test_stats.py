@@ -78,10 +78,18 @@ def test_the_order_of_records_changes_nothing() -> None:
 
 def test_nothing_to_say_is_none_not_a_number() -> None:
     assert estimates([AVERAGE], [])[0].value is None
-    one = estimates([AVERAGE, ACCURACY], records([1.0, 0.0], [0, 0]))
-    assert [(e.value, e.low, e.stderr) for e in one] == [(0.5, None, None)] * 2
+    one = estimates([AVERAGE, ACCURACY], records([1.0]))
+    assert [(e.value, e.low, e.stderr) for e in one] == [(1.0, None, None)] * 2
     undefined = Metric("u", lambda rows: (0.0, 0.0), ratio)
     assert estimates([undefined], records([1.0, 2.0]))[0].value is None
+
+
+def test_of_one_cluster_alone_the_samples_are_drawn() -> None:
+    values = [float(i % 3 == 0) for i in range(60)]
+    together, apart = (estimates([AVERAGE, ACCURACY], records(values, c)) for c in ([0] * 60, list(range(60))))
+    assert together[1] == apart[1]
+    assert (together[0].n, together[0].clusters) == (60, 60)
+    assert together[0].stderr == pytest.approx(apart[0].stderr, rel=0.02)  # drawn in another order
 
 
 def test_parts_are_counted_apart() -> None:

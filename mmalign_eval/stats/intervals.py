@@ -65,7 +65,7 @@ def estimates_of(metrics: Sequence[Metric], records: Sequence[dict[str, Any]], s
             out.append(_corpus_estimate(metric, clusters, n))
             continue
         group = sums.metrics[metric.name].group
-        whole = sums.by_cluster(group)[1]
+        whole = sums.drawn(group)
         if group not in drawn and not metric.proportion and len(whole) > 1:
             drawn[group] = resample(whole, draws_of(len(whole)))
         out.append(estimate(metric, whole, sums.groups[group].n, drawn.get(group)))

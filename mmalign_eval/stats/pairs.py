@@ -63,6 +63,8 @@ class Pairs:
         places, cluster = there(self.base.cluster[ours.rows[kept]], len(self.base.clusters))
         n = int(kept.sum())
         left_out = len(ours.rows) + len(theirs.rows) - 2 * n
+        if len(places) == 1:  # of one cluster alone the samples are drawn, as in `Sums.drawn`
+            return Shared(ours.sums[kept], theirs.sums[found[kept]], np.arange(n), n, n, left_out)
         return Shared(ours.sums[kept], theirs.sums[found[kept]], cluster, len(places), n, left_out)
 
     def _whole(self, base: int, other: int) -> Shared:

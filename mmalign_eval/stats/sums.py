@@ -84,6 +84,16 @@ class Sums:
         return self._clustered[group]
 
 
+    def drawn(self, group: int) -> np.ndarray:
+        """What an interval draws: sums by cluster, or by sample where all samples are of one cluster: `[units, k]`.
+
+        What is known of one cluster alone (one subject of an examination) is uncertain by its samples.
+        """
+        one = self.groups[group]
+        clustered = self.by_cluster(group)[1]
+        return one.sums if len(clustered) == 1 and one.level == "sample" else clustered
+
+
 def there(places: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Which places below `most` occur, ascending, and where each stands among them: `np.unique` without sorting."""
     occurs = np.zeros(most, dtype=bool)
@@ -114,6 +124,7 @@ def _group(metric: Metric, records: Sequence[Record], cluster: np.ndarray) -> Gr
     kept = [i for i, record in enumerate(records) if metric.keep is None or metric.keep(record)]
     if not kept:
         return Group("sample", np.zeros(0, np.int32), np.zeros((0, 1)), 0)
+    kept.sort(key=lambda i: str(records[i].get("id", i)))  # the order of samples changes nothing
     members: dict[int, list[int]] = {}
     for i in kept:
         members.setdefault(int(cluster[i]), []).append(i)

@@ -137,10 +137,17 @@ def test_nothing_shared_is_nothing_to_say() -> None:
     assert (found.base, found.delta, found.p, found.test, found.n, found.left_out) == (None, None, None, "", 0, 6)
 
 
-def test_one_cluster_has_a_difference_but_no_evidence() -> None:
-    found = compare(rows([0, 0, 1], 3), rows([1, 1, 1], 3))["accuracy"]
-    assert found.delta == pytest.approx(2 / 3)
+def test_one_sample_has_a_difference_but_no_evidence() -> None:
+    found = compare(rows([0]), rows([1]))["accuracy"]
+    assert found.delta == 1.0
     assert (found.low, found.stderr, found.p, found.test) == (None, None, None, "")
+
+
+def test_of_one_cluster_alone_the_samples_are_drawn() -> None:
+    one, other = [0, 0, 1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 0, 1, 1, 1]
+    together, apart = compare(rows(one, 8), rows(other, 8)), compare(rows(one), rows(other))
+    assert together["accuracy"] == apart["accuracy"]
+    assert together["f1"] == apart["f1"]
 
 
 def test_metrics_without_one_formula_have_counts_alone() -> None:

@@ -18,6 +18,7 @@ from mmalign_eval.errors import BadInput
 from mmalign_eval.lmeval import bind
 from mmalign_eval.plan import plan_task
 from mmalign_eval.requests import Choose, Generate, GenParams, Response
+from mmalign_eval.scoring import row as scored_row
 from mmalign_eval.stats import estimates
 from mmalign_eval.task import Sample
 
@@ -65,7 +66,7 @@ def values(task: Mmlu, found: Iterable[Sample], right: Any) -> dict[str, float |
     records = []
     for sample in found:
         response = task.right_answer(sample)[0] if right(sample) else Response("ok", logprobs=(-5.0, -5.0, -5.0, -5.0))
-        records.append({**task.record(sample, [response]), "cluster": sample.id})
+        records.append({**task.record(sample, [response]), "id": sample.id})
     return {e.name: e.value for e in estimates(task.metrics(), records)}
 
 
@@ -373,3 +374,15 @@ def test_the_tables_that_the_authors_script_writes(tmp_path: Path) -> None:
     authors_table(one, "virology", list("ABCDA"))
     with pytest.raises(BadInput, match=r"anatomy\.csv:3: another question than the data's row anatomy/0"):
         scored(Mmlu(), one, tmp_path / "data")
+
+
+def test_subjects_are_drawn_for_the_means_over_them_and_questions_within_one(tmp_path: Path) -> None:
+    sizes = {"anatomy": 40, "virology": 8, "astronomy": 24}
+    for subject, size in sizes.items():
+        write_subject(tmp_path, subject, "test", [row(subject, "test", i) for i in range(size)])
+    task, found = opened(tmp_path, "official", 0)
+    rows = [scored_row(task, sample, task.right_answer(sample)) for sample in found]
+    got = {e.name: e for e in estimates(task.metrics(), [one["record"] for one in rows])}
+    assert {one["cluster"] for one in rows} == set(sizes)
+    assert (got["micro"].n, got["micro"].clusters, got["macro"].clusters) == (72, 3, 3)
+    assert (got["anatomy/acc"].n, got["anatomy/acc"].clusters) == (40, 40)
