@@ -15,7 +15,7 @@ from ..results import read_sums
 from ..runs import Run
 from ..stats import Sums
 from ..stats.paired import Paired, holm, paired
-from ..tables import FEW_CLUSTERS
+from ..tables import FEW_CLUSTERS, cut
 from .model import MEASURED, Cell, Column, Footnote, Row
 from .published import PROTOCOL, Source
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DRAWS = 2000  # of a paired test: p is known to a hundredth where it matters, and pages are made in seconds
 KEPT = 64  # results whose sums stay in memory
 LEVEL = 0.05
+REASON = 200  # characters of why a result is not compared: a formula can be pages long
 MINIATURE = "Miniature: toy data, no fact about real models."
 JOIN = ["task", "metric"]
 ROW = ["folder", "protocol", "rank"]  # what results share that stand in one row
@@ -200,7 +201,8 @@ def _compared(
             continue
         metrics = {line["key"]: line["metric"] for line in row if line["result"] == result}
         if unlike := results.unlike(base, result):
-            note = notes.add(f"not-compared-{_slug(result)}", f"No difference to the base: {', '.join(unlike)}.")
+            why = cut(", ".join(unlike), REASON)
+            note = notes.add(f"not-compared-{_slug(result)}", f"No difference to the base: {why}.")
             for key in metrics:
                 found[key] = replace(found[key], notes=(*found[key].notes, note))
             continue

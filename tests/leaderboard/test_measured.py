@@ -139,6 +139,14 @@ def test_results_on_other_data_are_not_compared_and_say_why(tmp_path: Path) -> N
     assert texts(made, "truthfulness")[note] == "No difference to the base: task version 1 against 2."
 
 
+def test_a_long_reason_is_cut(tmp_path: Path) -> None:
+    truthful(tmp_path, "b", 0.30, extra={"edition": "x" * 900})
+    truthful(tmp_path, "t", 0.50, extra={"edition": "y" * 900}, tuned=tuned_from("b"))
+    (note,) = (text for key, text in texts(board(tmp_path), "truthfulness").items() if key.startswith("not-compared"))
+    assert note.startswith("No difference to the base: edition xxx")
+    assert len(note) < 240
+
+
 def test_protocols_never_share_a_row_and_the_published_one_comes_first(tmp_path: Path) -> None:
     truthful(tmp_path, "m", 0.30)
     truthful(tmp_path, "m", 0.60, protocol="lm_eval")
