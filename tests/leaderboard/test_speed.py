@@ -90,5 +90,5 @@ def test_fifty_models_on_sixteen_tasks_take_less_than_ten_seconds() -> None:
     found = bench("--runs", "3")
     assert found["results"] == 50 * 16
     assert found["significant"] > 300
-    assert found["fastest"] < 10
+    assert found["fastest_cpu_seconds"] < 10  # of one core: tests share the machine
     assert found["peak_mib"] < 1024
