@@ -29,7 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("scoring", "judges"),
     ),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
-    ("registry", "requests", "roles", "images", "errors", "templates", "leaderboards"),  # leaderboards: data only
+    # leaderboards: data only
+    ("registry", "requests", "roles", "images", "errors", "files", "templates", "leaderboards"),
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
 PUBLIC = TOP

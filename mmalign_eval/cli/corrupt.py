@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import EXIT_OK, BadInput
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,15 +49,9 @@ def corrupt(
 
 def _write(image: Image, path: Path) -> None:
     """A whole PNG file or none."""
+    made = io.BytesIO()
+    image.save(made, format="PNG")
     try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                image.save(file, format="PNG")
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        write_whole(path, [made.getvalue()])
     except OSError as error:
         raise BadInput(f"--out {path}: cannot write there ({error.strerror})") from error

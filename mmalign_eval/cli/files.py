@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..files import write_whole
 
 STDOUT = "-"
 
 
 def write_json(place: str, value: Any) -> None:
-    """Prints JSON (`-`), or writes it aside and renames it.
+    """Prints JSON (`-`), or writes it, whole or not at all.
 
     Raises:
         BadInput: It cannot be written there.
@@ -23,16 +22,8 @@ def write_json(place: str, value: Any) -> None:
     if place == STDOUT:
         print(text, end="")
         return
-    path = Path(place)
     try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(aside, 0o644)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        # half a character, which a model may say, is as good an escape of JSON
+        write_whole(Path(place), [text.encode("utf-8", "backslashreplace")])
     except OSError as error:
         raise BadInput(f"--json {place}: cannot write there ({error.strerror})") from error

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, Damaged, MmevalError
-from ..results import Result, model_folder, read_result, signature, write_whole
+from ..files import write_whole
+from ..results import Result, model_folder, read_result, signature
 from ..runs import Run
 
 RESULTS = "results"  # folder below a leaderboard's root

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import BadInput
-from ..results import write_whole
+from ..files import write_whole
 from .pages import MADE
 
 SUFFIXES = (".md", ".svg")

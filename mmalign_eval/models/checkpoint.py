@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -243,9 +243,7 @@ def _write_known(known: dict[str, list[Any]]) -> None:
     file = _known_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as stream:
-            json.dump(known, stream)
-        os.replace(stream.name, file)
+        write_whole(file, [json.dumps(known).encode("utf-8")])
     except OSError as error:
         log.info("weights are hashed anew each time: %s cannot be written (%s)", file, error.strerror)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..compare.tables import comparison_table
 from ..errors import MmevalError
-from ..results import write_whole
+from ..files import write_whole
 from ..runs import Run
 from .browser import Browser, browse, to_json
 from .collect import Material

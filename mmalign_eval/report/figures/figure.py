@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import MmevalError
-from ...results import write_whole
+from ...files import write_whole
 
 Data = tuple[tuple[str, ...], ...]
 
