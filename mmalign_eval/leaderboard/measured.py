@@ -81,7 +81,7 @@ class Results:
         asked = {m: better for m, better in metrics.items() if (base, other, m) not in self._tests}
         if asked:
             try:
-                found = paired(self._sums(base, asked), self._sums(other, asked), asked, DRAWS)
+                found = paired(self._sums(base, asked), self._sums(other, asked), asked, DRAWS, intervals=False)
             except MmevalError as error:
                 if str(error) not in self.problems:
                     self.problems.append(str(error))

@@ -67,7 +67,9 @@ class Paired:
     detectable: float | None
 
 
-def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAWS) -> dict[str, Paired]:
+def paired(
+    base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAWS, *, intervals: bool = True
+) -> dict[str, Paired]:
     """Compares metrics that both results have.
 
     One without a formula, or with another one on each side, has counts alone: its values are not to be had of sums.
@@ -77,6 +79,7 @@ def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAW
         other: What is compared.
         better: The metrics, each with the direction that is better (`higher`, `lower`, `neither`).
         draws: Of the bootstrap and of the randomisation.
+        intervals: Without, p alone where the interval has to be drawn: half the time.
     """
     names = [name for name in better if name in base.metrics and name in other.metrics]
     groups = {name: (base.metrics[name].group, other.metrics[name].group) for name in names}
@@ -92,7 +95,7 @@ def paired(base: Sums, other: Sums, better: Mapping[str, str], draws: int = DRAW
         found[name] = _counts(shared)
         if formula is not None and shared.clusters:
             proportion = base.metrics[name].proportion and other.metrics[name].proportion
-            compared = _compared(found[name], drawn[groups[name]], formula, proportion)
+            compared = _compared(found[name], drawn[groups[name]], formula, proportion, intervals)
             found[name] = _judged(compared, shared, formula, better[name])
     return found
 
@@ -178,7 +181,7 @@ def _counts(shared: Shared) -> Paired:
     )
 
 
-def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool) -> Paired:
+def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool, intervals: bool) -> Paired:
     """Values, difference, interval and test."""
     base, other = (_defined(formula(one.sum(axis=0))) for one in (drawn.base, drawn.other))
     if base is None or other is None:
@@ -199,14 +202,19 @@ def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool)
         ends: tuple[float, float, float] | None = _outcomes(wins, losses, drawn.clusters, float(formula(one)))
     else:
         p = _randomised(drawn, formula, other - base, TIE * max(abs(base), abs(other)))
-        first, second = (formula(one) for one in drawn.resampled())
-        ends = percentiles(second - first, drawn.clusters)
+        ends = _spread(drawn, formula) if intervals else None
     found = replace(found, p=p, test=test if p is not None else "")
     if ends is None:
         return found
     low, high, stderr = ends
     detectable = (Z95 + Z80) * stderr if stderr > 0 else None
     return replace(found, low=low, high=high, stderr=stderr, detectable=detectable)
+
+
+def _spread(drawn: _Drawn, formula: Formula) -> tuple[float, float, float] | None:
+    """Interval and standard error of the difference, by bootstrap."""
+    first, second = (formula(one) for one in drawn.resampled())
+    return percentiles(second - first, drawn.clusters)
 
 
 def _outcomes(wins: int, losses: int, n: int, scale: float) -> tuple[float, float, float]:
