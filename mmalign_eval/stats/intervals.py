@@ -65,10 +65,10 @@ def estimates_of(metrics: Sequence[Metric], records: Sequence[dict[str, Any]], s
             out.append(_corpus_estimate(metric, clusters, n))
             continue
         group = sums.metrics[metric.name].group
-        whole = sums.drawn(group)
+        whole, sizes = sums.drawn(group)
         if group not in drawn and not metric.proportion and len(whole) > 1:
             drawn[group] = resample(whole, draws_of(len(whole)))
-        out.append(estimate(metric, whole, sums.groups[group].n, drawn.get(group)))
+        out.append(estimate(metric, whole, sums.groups[group].n, drawn.get(group), sizes))
     return out
 
 
@@ -77,7 +77,9 @@ def draws_of(clusters: int) -> int:
     return max(FEWEST, min(RESAMPLES, WORK // max(1, clusters)))
 
 
-def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None = None) -> Estimate:
+def estimate(
+    metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None = None, sizes: np.ndarray | None = None
+) -> Estimate:
     """Value and 95 % interval from per-cluster sums `[clusters, k]`.
 
     Proportions: Wilson's interval at the effective sample size, n / design effect (exact formula for independent
@@ -89,6 +91,7 @@ def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None 
         sums: Of each cluster.
         n: Samples that they are of.
         drawn: Bootstrap sums `[draws, k]` if they are at hand.
+        sizes: Samples in each cluster; None: the same in all.
     """
     clusters = len(sums)
 
@@ -110,7 +113,8 @@ def estimate(metric: Metric, sums: np.ndarray, n: int, drawn: np.ndarray | None 
         low, high, stderr = _proportion(counted)
         return made(value, low * scale, high * scale, stderr * scale)
     values = metric.value(resample(sums, draws_of(clusters)) if drawn is None else drawn)
-    ends = percentiles(values, clusters)
+    degrees = freedom(clusters, sizes)
+    ends = percentiles(values, clusters, degrees, jackknife(metric.value(all_but_one(sums))))
     if ends is None:
         return made(value, None, None, None)
     if metric.unit in ("fraction", "percent") and np.nanmin(values) >= 0 and np.nanmax(values) <= scale:
@@ -145,40 +149,80 @@ def _corpus_estimate(metric: Metric, clusters: list[list[dict[str, Any]]], n: in
     return made(value, *ends) if ends else made(value, None, None, None)
 
 
-def percentiles(drawn: np.ndarray, clusters: int) -> tuple[float, float, float] | None:
+def percentiles(
+    drawn: np.ndarray, clusters: int, degrees: float | None = None, stderr: float = 0.0
+) -> tuple[float, float, float] | None:
     """95 % interval and standard error from bootstrap values; None where half of them or more are undefined.
 
     Percentiles are taken a little further out, for a bootstrap sample varies less than a sample of so few clusters
-    does: the quantiles of Student's t with C - 1 degrees, times sqrt(C / (C - 1)), as levels of the normal distribution
-    ("expanded percentile interval", Hesterberg 2015, "What teachers should know about the bootstrap", section 4.3).
+    does: the quantiles of Student's t, times sqrt(C / (C - 1)), as levels of the normal distribution ("expanded
+    percentile interval", Hesterberg 2015, "What teachers should know about the bootstrap", section 4.3). Where a few
+    clusters are far larger than the rest the bootstrap falls short by more: the jackknife tells by how much.
+
+    Args:
+        drawn: Values of the bootstrap samples.
+        clusters: That were drawn from.
+        degrees: Of freedom (see `freedom`); None: C - 1.
+        stderr: By the jackknife; taken where it is the larger.
     """
     from scipy.special import ndtr
 
     kept = drawn[np.isfinite(drawn)]
     if 2 * len(kept) <= len(drawn):
         return None
-    wider = np.sqrt(clusters / (clusters - 1))
-    level = ndtr(-wider * student(clusters - 1))
+    spread = float(kept.std(ddof=1))
+    wider = float(np.sqrt(clusters / (clusters - 1)))
+    if stderr > wider * spread > 0:
+        wider = stderr / spread
+    level = ndtr(-wider * student(clusters - 1 if degrees is None else degrees))
     low, high = np.quantile(kept, [level, 1 - level])
-    return float(low), float(high), float(wider * kept.std(ddof=1))
+    return float(low), float(high), wider * spread
+
+
+def freedom(clusters: int, sizes: np.ndarray | None) -> float:
+    """Degrees of freedom of clusters: one less than they would be if all had one size (Kish 1965, section 11.7).
+
+    Some large clusters among many small ones tell less than as many equal ones (Carter, Schnepel and Steigerwald 2017,
+    "Asymptotic behavior of a t-test robust to cluster heterogeneity").
+    """
+    alike = clusters if sizes is None else sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum()
+    return max(1.0, float(min(alike, clusters)) - 1)
+
+
+def all_but_one(sums: np.ndarray) -> np.ndarray:
+    """The sums without each cluster in turn: `[clusters, k]`."""
+    total = sums.sum(axis=0)
+    rest = total - sums
+    return np.where(np.abs(rest) < 1e-12 * np.abs(total), 0.0, rest)  # what only rounding leaves is nothing
+
+
+def jackknife(values: np.ndarray) -> float:
+    """Standard error from the values without each cluster in turn; 0 where too few are defined.
+
+    Efron and Tibshirani 1993, chapter 11: of clusters (CV3 of MacKinnon, Nielsen and Webb 2023, "Cluster-robust
+    inference", section 2) it errs on the careful side where their sizes differ.
+    """
+    kept = values[np.isfinite(values)]
+    return float(np.sqrt(len(kept) - 1) * kept.std()) if len(kept) > 1 else 0.0
 
 
 def _proportion(sums: np.ndarray) -> tuple[float, float, float]:
     """Wilson's interval with the design effect of the clusters (Kish 1965), and the cluster-robust standard error.
 
-    Clusters of several are as many degrees of freedom as they are: their effective sample size is scaled by the squared
-    ratio of the normal's quantile to Student's (Korn and Graubard 1998, "Confidence intervals for proportions with
-    small expected number of positive counts").
+    Clusters of several are as many degrees of freedom as they are (see `freedom`): their effective sample size is
+    scaled by the squared ratio of the normal's quantile to Student's (Korn and Graubard 1998, "Confidence intervals for
+    proportions with small expected number of positive counts").
     """
     clusters, hits, counts = len(sums), sums[:, 0], sums[:, 1]
     n = counts.sum()
     p = hits.sum() / n
-    robust = clusters / (clusters - 1) * ((hits - p * counts) ** 2).sum() / n**2
-    simple = p * (1 - p) / n
+    # a cluster pulls the mean to itself by its share, and is that much further from the mean of the others
+    robust = (clusters - 1) / clusters * (((hits - p * counts) / (1 - counts / n)) ** 2).sum() / n**2
+    simple = p * (1 - p) / (n - 1)
     # clusters can only be trusted to tell a design effect above 1; at 0 or 1 they agree altogether: one unit each
     effective = float(clusters) if simple == 0 else n * min(1.0, simple / robust if robust > 0 else 1.0)
     if counts.max() > 1 and simple > 0:
-        effective *= (Z95 / student(clusters - 1)) ** 2
+        effective *= (Z95 / student(freedom(clusters, counts))) ** 2
     low, high = _wilson(p, effective)
     return low, high, float(np.sqrt(robust))
 
@@ -198,7 +242,7 @@ def _wilson(p: float, n: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def student(df: int) -> float:
+def student(df: float) -> float:
     """97.5 % quantile of Student's t."""
     from scipy.special import stdtrit
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..metrics.formula import Formula
 from .draws import exhaustive, resample, swapped
-from .intervals import Z95, percentiles
+from .intervals import Z95, all_but_one, freedom, jackknife, percentiles
 from .pairs import Pairs, Shared
 from .sums import MetricSums, Sums
 
@@ -134,6 +134,7 @@ class _Drawn:
     def __init__(self, shared: Shared, columns: list[int], draws: int) -> None:
         self.base, self.other = shared.by_cluster
         self.clusters, self.columns, self.draws = shared.clusters, columns, draws
+        self.degrees = freedom(shared.clusters, shared.sizes) if shared.clusters else 1.0
         self._resampled: tuple[np.ndarray, np.ndarray] | None = None
         self._swapped: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -214,7 +215,8 @@ def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool,
 def _spread(drawn: _Drawn, formula: Formula) -> tuple[float, float, float] | None:
     """Interval and standard error of the difference, by bootstrap."""
     first, second = (formula(one) for one in drawn.resampled())
-    return percentiles(second - first, drawn.clusters)
+    stderr = jackknife(formula(all_but_one(drawn.other)) - formula(all_but_one(drawn.base)))
+    return percentiles(second - first, drawn.clusters, drawn.degrees, stderr)
 
 
 def _outcomes(wins: int, losses: int, n: int, scale: float) -> tuple[float, float, float]:

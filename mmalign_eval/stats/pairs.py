@@ -19,6 +19,7 @@ class Shared:
         other: Those of the second.
         cluster: Place of each unit's cluster among the shared ones: `[m]`.
         clusters: How many they are.
+        sizes: Samples in each: `[clusters]`.
         n: Samples.
         left_out: Samples that only one side scored, or that share a cluster with such where it must be whole.
     """
@@ -27,6 +28,7 @@ class Shared:
     other: np.ndarray
     cluster: np.ndarray
     clusters: int
+    sizes: np.ndarray
     n: int
     left_out: int
 
@@ -64,8 +66,9 @@ class Pairs:
         n = int(kept.sum())
         left_out = len(ours.rows) + len(theirs.rows) - 2 * n
         if len(places) == 1:  # of one cluster alone the samples are drawn, as in `Sums.drawn`
-            return Shared(ours.sums[kept], theirs.sums[found[kept]], np.arange(n), n, n, left_out)
-        return Shared(ours.sums[kept], theirs.sums[found[kept]], cluster, len(places), n, left_out)
+            return Shared(ours.sums[kept], theirs.sums[found[kept]], np.arange(n), n, np.ones(n), n, left_out)
+        sizes = np.bincount(cluster, minlength=len(places))
+        return Shared(ours.sums[kept], theirs.sums[found[kept]], cluster, len(places), sizes, n, left_out)
 
     def _whole(self, base: int, other: int) -> Shared:
         """By cluster, without those in which the two sides scored different samples."""
@@ -78,7 +81,8 @@ class Pairs:
         kept = found >= 0
         n, left_out = self._counted(base, other, ours[kept], theirs[found[kept]])
         count = int(kept.sum())
-        return Shared(our_sums[kept], their_sums[found[kept]], np.arange(count), count, n, left_out)
+        sizes = np.bincount(self.base.cluster, minlength=len(self.base.clusters))[ours[kept]]
+        return Shared(our_sums[kept], their_sums[found[kept]], np.arange(count), count, sizes, n, left_out)
 
     def _same_samples(self, twin: np.ndarray) -> np.ndarray:
         """Which clusters of the base have the same samples on the other side."""

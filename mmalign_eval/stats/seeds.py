@@ -103,13 +103,13 @@ def paired_over_seeds(
         deltas = [run.delta for run in runs if run.delta is not None]
         errors = [run.stderr for run in runs if run.stderr is not None]
         if seeds and len(deltas) == len(errors) == len(seeds):
-            shared = _covariance(base, seeds, name, draws)
+            shared = _covariance(base, seeds, name, np.array(errors), draws)
             found[name] = over_seeds(deltas, [error**2 for error in errors], shared)
     return found
 
 
-def _covariance(base: Sums, seeds: Sequence[Sums], name: str, draws: int) -> float | None:
-    """Mean covariance of two seeds' differences over the same bootstrap samples."""
+def _covariance(base: Sums, seeds: Sequence[Sums], name: str, errors: np.ndarray, draws: int) -> float | None:
+    """Mean covariance of two seeds' sampling errors: their correlation over the same bootstrap samples."""
     formula = base.metrics[name].formula
     sides = [Pairs(base, one).shared(base.metrics[name].group, one.metrics[name].group).by_cluster for one in seeds]
     first = sides[0][0]
@@ -117,8 +117,8 @@ def _covariance(base: Sums, seeds: Sequence[Sums], name: str, draws: int) -> flo
         return None
     drawn = np.split(resample(np.concatenate([first, *(side[1] for side in sides)], axis=1), draws), len(seeds) + 1, 1)
     values = np.stack([formula(one) - formula(drawn[0]) for one in drawn[1:]])
-    values = values[:, np.isfinite(values).all(axis=0)]
-    covariance = np.cov(values)
+    covariance = np.cov(values[:, np.isfinite(values).all(axis=0)])
+    spread = np.sqrt(np.diag(covariance))
+    scale = np.divide(errors, spread, out=np.zeros_like(spread), where=spread > 0)
     k = len(seeds)
-    clusters = len(first)
-    return float((covariance.sum() - np.trace(covariance)) / (k * (k - 1))) * clusters / (clusters - 1)
+    return float((scale @ covariance @ scale - (errors[spread > 0] ** 2).sum()) / (k * (k - 1)))

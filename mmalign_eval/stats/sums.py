@@ -83,15 +83,20 @@ class Sums:
             self._clustered[group] = found, total
         return self._clustered[group]
 
-
-    def drawn(self, group: int) -> np.ndarray:
-        """What an interval draws: sums by cluster, or by sample where all samples are of one cluster: `[units, k]`.
+    def drawn(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """What an interval draws: sums by cluster, or by sample where all samples are of one cluster.
 
         What is known of one cluster alone (one subject of an examination) is uncertain by its samples.
+
+        Returns:
+            Sums `[units, k]`, and how many samples each unit has: `[units]`.
         """
         one = self.groups[group]
-        clustered = self.by_cluster(group)[1]
-        return one.sums if len(clustered) == 1 and one.level == "sample" else clustered
+        places, clustered = self.by_cluster(group)
+        if len(places) == 1 and one.level == "sample":
+            return one.sums, np.ones(len(one.sums))
+        counted = self.cluster[one.rows] if one.level == "sample" else self.cluster
+        return clustered, np.bincount(counted, minlength=len(self.clusters))[places]
 
 
 def there(places: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 from mmalign_eval.metrics.base import Metric
 from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.stats import Estimate, estimate, resample
-from mmalign_eval.stats.intervals import RESAMPLES, percentiles
+from mmalign_eval.stats.intervals import RESAMPLES, all_but_one, freedom, jackknife, percentiles
 from mmalign_eval.stats.paired import _outcomes as paired_outcomes
 
 from .world import FORMULAS, WIDTH, World, metric
@@ -112,6 +112,54 @@ def test_clusters_without_a_say_lend_no_certainty(proportion: bool) -> None:
     alone = estimate(precision, np.concatenate([sums[:1], np.zeros((9, 3))]), 10)
     if proportion:
         assert (alone.value, alone.low, alone.stderr) == (1.0, None, None)
+
+
+def uneven(sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two sides' clusters of these sizes, equal on average, what they share differing from side to side."""
+    return tuple(  # type: ignore[return-value]
+        np.column_stack([rng.binomial(sizes, 1 / (1 + np.exp(-rng.normal(0, 1, len(sizes))))), sizes]).astype(float)
+        for _ in range(2)
+    )
+
+
+@pytest.mark.parametrize("most", [10, 150])
+def test_clusters_of_very_different_size_are_covered(most: int) -> None:
+    """As many degrees of freedom as clusters, and no word of their leverage, would cover 93 and 87 %."""
+    rng = np.random.default_rng(12)
+    sizes = np.maximum(1, rng.lognormal(1, 1.6, 200).astype(int)) if most == 10 else np.full(200, 3)
+    sizes[:2] = most if most == 150 else sizes[:2]
+    metrics = [replace(RECALL, value=Formula("s[0] / s[1]"), proportion=proportion) for proportion in (True, False)]
+    found, results, degrees = np.zeros(3), RESULTS, freedom(200, sizes)
+    for start in range(0, results, TOGETHER):
+        block = [uneven(sizes, np.random.default_rng([11, start, i])) for i in range(TOGETHER)]
+        drawn = resample(np.concatenate([side for sides in block for side in sides], axis=1), 500)
+        for i, (base, other) in enumerate(block):
+            first, second = (metrics[0].value(drawn[:, 4 * i + j : 4 * i + j + 2]) for j in (0, 2))
+            for k, one in enumerate(metrics):
+                low, high = ends(estimate(one, base, int(sizes.sum()), drawn[:, 4 * i : 4 * i + 2], sizes))
+                found[k] += low <= 0.5 <= high
+            without = [metrics[0].value(all_but_one(side)) for side in (base, other)]
+            difference = percentiles(second - first, 200, degrees, jackknife(without[1] - without[0]))
+            assert difference is not None
+            found[2] += difference[0] <= 0 <= difference[1]
+    assert (found / results >= 0.935).all(), found / results
+    assert (found / results <= 0.98).all(), found / results  # two clusters with half of all samples: careful
+
+
+def test_independent_outcomes_have_wilsons_interval() -> None:
+    """Of their number itself, as statsmodels gives it."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    sums = np.column_stack([np.arange(100) < 59, np.ones(100)]).astype(float)
+    found = estimate(replace(RECALL, value=Formula("s[0] / s[1]"), proportion=True), sums, 100)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(59, 100, method="wilson"), abs=1e-9)
+
+
+def test_what_hangs_on_one_cluster_is_undefined_without_it() -> None:
+    """Not a huge number, of what rounding leaves below the line."""
+    left = all_but_one(np.array([[0.1, 0.3], [0.2, 0.0], [0.3, 0.0]]))
+    assert left[0, 1] == 0
+    assert jackknife(Formula("s[0] / s[1]")(left)) == pytest.approx(np.std([0.4 / 0.3, 0.3 / 0.3]))
 
 
 def test_few_clusters_widen_the_interval() -> None:
