@@ -126,8 +126,8 @@ def _render(
 
 
 def _data(models: Sequence[str], browser: Browser, pictures: Thumbnails) -> str:
-    whole = {"models": models, "tasks": browser.tasks, "samples": browser.samples, "pictures": pictures.pictures}
-    return to_json(whole)
+    whole = {"models": models, "tasks": browser.tasks, "samples": browser.samples}
+    return to_json({**whole, "pictures": pictures.pictures, "sizes": pictures.sizes})
 
 
 def _title(models: Sequence[str]) -> str:

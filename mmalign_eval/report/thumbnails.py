@@ -24,6 +24,7 @@ STEPS = ((1.0, 75), (1.0, 60), (0.8, 60), (0.7, 50), (0.6, 45), (0.5, 40))
 TRIED = 40  # images that decide on the step, spread evenly
 WORKERS = 2
 HEAD = "data:image/jpeg;base64,"
+NO_SIZE = (0, 0)
 
 # What a transform costs, in seconds for an image of 640 x 480, roughly (measured; most take less than PLAIN).
 COST = {
@@ -44,10 +45,12 @@ class Thumbnails:
 
     Attributes:
         pictures: For each image asked for: a data URL, or why there is none.
+        sizes: Width and height of each in pixels, so that a page keeps its room; zeros where there is none.
         notes: What was left out or made smaller.
     """
 
     pictures: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -76,17 +79,17 @@ def thumbnails(refs: Sequence[ImageRef], side: int, budget: int, watch: Watch) -
         kept = spread(affordable, int(budget / size)) if size * len(affordable) > budget else affordable
         notes += _left_out(len(affordable) - len(kept), "would make the page too large")
 
-        def make(i: int) -> tuple[int, str]:
+        def make(i: int) -> tuple[int, str, tuple[int, int]]:
             small = _small(refs[i], max(1, int(side * share)))
-            return i, small if isinstance(small, str) else _encoded(small, quality)
+            return (i, small, NO_SIZE) if isinstance(small, str) else (i, _encoded(small, quality), small.size)
 
-        made = {}
-        for i, picture in pool.map(make, kept):
-            made[i] = picture
+        pictures, sizes = ["left out of this page"] * len(refs), [NO_SIZE] * len(refs)
+        for i, picture, whole in pool.map(make, kept):
+            pictures[i], sizes[i] = picture, whole
             advance(*((1, 0) if picture.startswith(HEAD) else (0, 1)))
     if step:
         notes.append(f"thumbnails are small ({int(side * share)} pixels, quality {quality}) to keep the page's size")
-    return Thumbnails([made.get(i, "left out of this page") for i in range(len(refs))], notes)
+    return Thumbnails(pictures, sizes, notes)
 
 
 def spread(items: Sequence[int], count: int) -> list[int]:

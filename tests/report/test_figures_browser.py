@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,6 @@ from mmalign_eval.report.figures import Figure, training_curves
 
 from .test_figures import everything
 from .test_figures_training import state
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found")
 
 MEASURE = """() => [...document.querySelectorAll("svg.mmfig")].map(svg => {
   const view = svg.viewBox.baseVal, frame = svg.getBoundingClientRect(), by = view.width / frame.width;
@@ -31,15 +26,6 @@ MEASURE = """() => [...document.querySelectorAll("svg.mmfig")].map(svg => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
     folder = tmp_path_factory.mktemp("figures")
     return [
@@ -49,8 +35,8 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
     ]
 
 
-def opened(browser: Any, figures: list[Figure], scheme: str = "light", theme: str = "") -> tuple[Any, list[str]]:
-    page = browser.new_page(viewport={"width": 800, "height": 600}, color_scheme=scheme)
+def opened(chromium: Any, figures: list[Figure], scheme: str = "light", theme: str = "") -> tuple[Any, list[str]]:
+    page = chromium.new_page(viewport={"width": 800, "height": 600}, color_scheme=scheme)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
@@ -60,8 +46,8 @@ def opened(browser: Any, figures: list[Figure], scheme: str = "light", theme: st
     return page, trouble
 
 
-def test_everything_is_drawn_inside_and_no_text_on_another(browser: Any, figures: list[Figure]) -> None:
-    page, trouble = opened(browser, figures)
+def test_everything_is_drawn_inside_and_no_text_on_another(chromium: Any, figures: list[Figure]) -> None:
+    page, trouble = opened(chromium, figures)
     measured = page.evaluate(MEASURE)
     assert [one["name"] for one in measured] == [figure.title for figure in figures]
     for one in measured:
@@ -90,8 +76,8 @@ def test_everything_is_drawn_inside_and_no_text_on_another(browser: Any, figures
         ("dark", "light", "rgb(255, 255, 255)"),
     ],
 )
-def test_light_and_dark(browser: Any, figures: list[Figure], scheme: str, theme: str, expected: str) -> None:
-    page, _ = opened(browser, figures[:1], scheme, theme)
+def test_light_and_dark(chromium: Any, figures: list[Figure], scheme: str, theme: str, expected: str) -> None:
+    page, _ = opened(chromium, figures[:1], scheme, theme)
     fill = "node => getComputedStyle(node).fill"
     assert page.eval_on_selector("svg.mmfig .bg", fill) == expected
     assert page.eval_on_selector("svg.mmfig text", fill) != expected
@@ -99,10 +85,10 @@ def test_light_and_dark(browser: Any, figures: list[Figure], scheme: str, theme:
     assert page.eval_on_selector("svg.mmfig .bg", fill) == "rgb(255, 255, 255)"
 
 
-def test_a_figures_file_opens_by_itself(browser: Any, figures: list[Figure], tmp_path: Path) -> None:
+def test_a_figures_file_opens_by_itself(chromium: Any, figures: list[Figure], tmp_path: Path) -> None:
     path = tmp_path / "figure.svg"
     path.write_text(figures[0].svg, encoding="utf-8")
-    page = browser.new_page()
+    page = chromium.new_page()
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.goto(path.as_uri())

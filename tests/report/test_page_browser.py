@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,8 @@ from mmalign_eval.report.page import write_page
 from tests.report.page_support import MODELS, SAMPLES, made, right, write_hostile, write_world
 from tests.support_results import write_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found")
 LOSSES = [i for i in range(SAMPLES) if right("plain", i) and not right("tuned", i)]
 WINS = [i for i in range(SAMPLES) if not right("plain", i) and right("tuned", i)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Tab:
@@ -98,9 +85,9 @@ def test_it_opens_with_all_samples(tab: Open) -> None:
     one = tab()
     assert one.count() == SAMPLES + 8
     assert one.page.locator(".card").count() == 50
-    assert one.page.locator("#pages").inner_text() == "page 1 of 3"
-    one.page.click("#next")
-    assert one.page.locator("#pages").inner_text() == "page 2 of 3"
+    assert one.page.locator(".pages").first.inner_text() == "page 1 of 3"
+    one.page.click("#top .next")
+    assert one.page.locator(".pages").first.inner_text() == "page 2 of 3"
     assert one.ids()[0] == "q/42"
     assert one.page.url.endswith("#page=2")
 
@@ -196,6 +183,52 @@ def test_the_address_keeps_filters_and_sample(tab: Open) -> None:
     assert again.page.locator("#change").input_value() == "lost"
 
 
+def test_back_takes_back_what_was_chosen(tab: Open) -> None:
+    one = tab()
+    shown = "([name, value]) => document.getElementById(name).value === value"
+    one.choose(task="quiz")
+    one.choose(outcome="wrong")
+    one.choose(search="zeb")
+    one.page.click("#top .next")
+    assert one.page.url.endswith("#task=quiz&outcome=wrong&search=zeb&page=2")
+    one.page.go_back()
+    one.page.wait_for_function("document.querySelector('.pages').textContent === 'page 1 of 2'")
+    one.page.go_back()
+    one.page.wait_for_function(shown, arg=["outcome", ""])
+    assert one.page.locator("#task").input_value() == "quiz"
+    one.page.go_back()
+    one.page.wait_for_function(shown, arg=["task", ""])
+    assert one.count() == SAMPLES + 8
+    one.page.go_forward()
+    one.page.wait_for_function(shown, arg=["task", "quiz"])
+    assert one.count() == SAMPLES
+
+
+def test_the_pages_are_turned_from_below_as_well(tab: Open) -> None:
+    one = tab("#task=quiz")
+    one.page.click("#below .next")
+    assert one.ids()[0] == "q/50"
+    assert one.page.evaluate("document.activeElement === document.querySelector('.card')")
+    assert 0 <= one.page.locator("#top").evaluate("e => e.getBoundingClientRect().top") < 100
+    one.choose(task="describe")
+    assert not one.page.locator("#below").is_visible()
+
+
+def test_pictures_keep_their_room_before_they_are_drawn(tab: Open) -> None:
+    one = tab("#task=quiz&id=q/25")
+    sizes = "[...document.images].map(e => `${e.getAttribute('width')}x${e.getAttribute('height')}`)"
+    assert set(one.page.evaluate(sizes)) == {"160x120"}
+    assert one.page.locator(".card[aria-current]").evaluate("e => e.getBoundingClientRect().top") < 100
+
+
+def test_what_is_left_out_is_told_above_the_samples(tab: Open, tmp_path: Path) -> None:
+    write_page(made(write_world(tmp_path), per_task=20), tmp_path / "report.html")
+    one = tab(file=tmp_path / "report.html")
+    told = one.page.locator("details.cut")
+    assert "quiz: 20 of 120 samples are here" in told.inner_text()
+    assert told.bounding_box()["y"] < one.page.locator("#count").bounding_box()["y"]
+
+
 def test_a_link_beyond_the_filters_and_one_to_nowhere(tab: Open) -> None:
     one = tab("#task=quiz&change=lost&id=q/1")
     assert one.page.locator(".card[aria-current] h3").inner_text() == "quiz · q/1"
@@ -220,7 +253,7 @@ def test_keys(tab: Open) -> None:
         assert one.current() == expected
     for _ in range(50):
         one.page.keyboard.press("j")
-    assert one.page.locator("#pages").inner_text() == "page 2 of 3"
+    assert one.page.locator(".pages").first.inner_text() == "page 2 of 3"
     assert one.page.locator(".card[aria-current] h3").inner_text() == "quiz · q/50"
 
 
@@ -366,13 +399,14 @@ def test_the_colours_can_be_chosen(tab: Open) -> None:
 def test_print(tab: Open) -> None:
     one = tab("#task=describe")
     one.page.emulate_media(media="print")
-    for hidden in ("#controls", "nav", "#theme", ".keys", "#next", ".link"):
+    for hidden in ("#controls", "nav", "#theme", ".keys", ".next", ".link"):
         assert not one.page.locator(hidden).first.is_visible(), hidden
     for shown in ("table", "svg", ".card", "#count", ".chip"):
         assert one.page.locator(shown).first.is_visible(), shown
     wide = "[...document.querySelectorAll('.wide')].map(e => getComputedStyle(e).overflowX)"
     assert set(one.page.evaluate(wide)) == {"visible"}
     assert len(one.page.pdf(format="A4")) > 10_000
+    assert not any(one.is_visible() for one in one.page.locator("summary").all())  # nothing can be opened on paper
     one.page.set_viewport_size({"width": 718, "height": 1000})  # what A4's margins leave
     assert one.page.evaluate("document.querySelector('#results .wide').scrollWidth") <= 720
 
@@ -381,6 +415,7 @@ def test_print(tab: Open) -> None:
 def test_no_sideways_scrolling(tab: Open, width: int) -> None:
     one = tab("#task=quiz", viewport={"width": width, "height": 800})
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert one.page.locator("figure svg").first.bounding_box()["width"] > 600  # smaller, and nobody reads it
 
 
 @pytest.mark.parametrize("width", [400, 1200])
@@ -415,8 +450,12 @@ TIMED = """async () => {
     ['outcome', 'wrong'], ['change', 'lost'], ['sort', 'delta'], ['search', 'zebra12'], ['search', ''], ['sort', 'id'],
   ];
   acts.forEach(([name, value]) => set(name, value));  // once to warm up
-  document.getElementById('reset').click();
-  return acts.map(([name, value]) => [name, value, set(name, value)]);
+  const best = acts.map(() => Infinity);  // of several: other processes take time as well
+  for (let round = 0; round < 5; round++) {
+    document.getElementById('reset').click();
+    acts.forEach(([name, value], at) => { best[at] = Math.min(best[at], set(name, value)); });
+  }
+  return acts.map(([name, value], at) => [name, value, best[at]]);
 }"""
 
 

@@ -22,7 +22,7 @@
 
   const source = get("data");
   if (!source) return;
-  const { models, tasks, samples, pictures } = JSON.parse(source.textContent);
+  const { models, tasks, samples, pictures, sizes } = JSON.parse(source.textContent);
 
   // --- text -----------------------------------------------------------------------------------------------------------
   const PAGE = 50; // samples at a time
@@ -149,10 +149,13 @@
     if (of.page && !of.id) made.set("page", of.page + 1);
     return "#" + made.toString();
   }
-  function writeAddress() {
+  // What is chosen is a step that the browser's Back takes back; typing and walking from sample to sample are none.
+  function writeAddress(step) {
     const next = address(state);
-    if (next !== "#") history.replaceState(null, "", next);
-    else if (location.hash.includes("=")) history.replaceState(null, "", location.pathname + location.search);
+    const to = next !== "#" ? next : location.hash.includes("=") ? location.pathname + location.search : "";
+    if (!to || to === location.hash) return;
+    if (step) history.pushState(null, "", to);
+    else history.replaceState(null, "", to);
   }
 
   // --- filter and sort --------------------------------------------------------------------------------------------------
@@ -202,6 +205,7 @@
     if (!found.startsWith("data:image/")) return make("div", "missing", `No picture: ${found}`);
     const image = make("img");
     image.decoding = "async";
+    [image.width, image.height] = sizes[place]; // its room is kept from the start: what stands below does not move
     image.alt = of > 1 ? `image ${number} of ${of} of sample ${name}` : `image of sample ${name}`;
     image.src = found;
     return image;
@@ -308,9 +312,10 @@
     list.replaceChildren(...part.map(card));
     if (!part.length) list.append(make("p", "empty", state.lost || "No sample fits. Loosen a filter, or reset them all."));
     get("count").textContent = `${count(shown.length)} of ${count(samples.length)} samples` + (state.lost && part.length ? ` · ${state.lost}` : "");
-    get("pages").textContent = `page ${state.page + 1} of ${pages}`;
-    get("previous").disabled = state.page === 0;
-    get("next").disabled = state.page >= pages - 1;
+    for (const one of document.querySelectorAll(".pages")) one.textContent = `page ${state.page + 1} of ${pages}`;
+    for (const one of document.querySelectorAll(".previous")) one.disabled = state.page === 0;
+    for (const one of document.querySelectorAll(".next")) one.disabled = state.page >= pages - 1;
+    get("below").hidden = pages === 1;
     current();
   }
   function current() {
@@ -336,7 +341,7 @@
     else { state.page = Math.floor(place / PAGE); state.at = shown[place]; }
   }
   function fillControls() { for (const [name, element] of Object.entries(controls)) element.value = state[name]; }
-  function update() { select(); locate(); draw(); writeAddress(); }
+  function update(step = false) { select(); locate(); draw(); writeAddress(step); }
   function go(index) {
     state.at = index;
     state.id = samples[index].i;
@@ -359,12 +364,13 @@
     if (Math.floor(next / PAGE) !== state.page) { state.page = Math.floor(next / PAGE); draw(); }
     go(shown[next]);
   }
-  function turn(by) {
+  function turn(by, from) {
     state.page += by;
     state.id = "";
     draw();
-    writeAddress();
-    get("samples").scrollIntoView({ block: "start" });
+    writeAddress(true);
+    if (get("below").contains(from)) cardsNow()[0].focus({ preventScroll: true }); // else the keyboard stays down there
+    get("top").scrollIntoView({ block: "start" });
   }
 
   for (const [name, element] of Object.entries(controls)) {
@@ -372,13 +378,13 @@
       state[name] = element.value;
       state.id = "";
       state.page = 0;
-      update();
+      update(name !== "search");
     });
   }
   get("controls").addEventListener("submit", (event) => event.preventDefault());
-  get("reset").addEventListener("click", (event) => { event.preventDefault(); state = fresh(); fillControls(); update(); });
-  get("previous").addEventListener("click", () => turn(-1));
-  get("next").addEventListener("click", () => turn(1));
+  get("reset").addEventListener("click", (event) => { event.preventDefault(); state = fresh(); fillControls(); update(true); });
+  for (const one of document.querySelectorAll(".previous")) one.addEventListener("click", () => turn(-1, one));
+  for (const one of document.querySelectorAll(".next")) one.addEventListener("click", () => turn(1, one));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea");
@@ -389,7 +395,7 @@
     if (by) { event.preventDefault(); step(by); }
   });
   function open() {
-    const given = readAddress();
+    const given = readAddress() || (location.hash ? null : fresh());
     if (!given) return false;
     state = given;
     fillControls();
@@ -397,7 +403,7 @@
     locate();
     draw();
     if (state.at >= 0) go(state.at);
-    else get("samples").scrollIntoView({ block: "start" });
+    else if (location.hash) get("samples").scrollIntoView({ block: "start" });
     return true;
   }
   window.addEventListener("hashchange", open);
