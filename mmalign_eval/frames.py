@@ -104,7 +104,7 @@ class Results:
     def _metric_rows(self, run: Run) -> Iterator[dict[str, Any]]:
         shared = {
             **self._shared(run),
-            "base": (run.result["model"].get("tuned") or {}).get("base", {}).get("name", ""),
+            "base": run.tuned.get("base", {}).get("name", ""),
             "data": run.result["data"]["source"],
             "signature": run.result.get("signature", ""),
             "path": str(run.path),

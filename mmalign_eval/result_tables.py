@@ -11,10 +11,10 @@ from .compare.tables import family_note, shown_against
 from .overlap import sentence
 from .results import Result
 from .tables import (
-    FEW_CLUSTERS,
     MINIATURE_NOTE,
     ROUGH_NOTE,
     TextTable,
+    is_rough,
     shown_interval,
     shown_metric,
     shown_value,
@@ -88,15 +88,15 @@ def _against(line: Line, metric: str) -> str:
 def _change(line: Line, metric: str) -> Change | None:
     """The metric's change since the base."""
     task = line.result["task"]
-    key = (task["name"], task["protocol"], task.get("judge") or "", metric)
+    key = task["name"], task["protocol"], task.get("judge") or ""
     changes = line.comparison.changes if line.comparison else []
-    return next((c for c in changes if (c.task, c.protocol, c.judge, c.metric) == key), None)
+    return next((c for c in changes if (c.key, c.metric) == (key, metric)), None)
 
 
 def _notes(lines: Sequence[Line], several_bases: bool) -> list[str]:
     shown = [metric for line in lines for _, metric in line.metrics]
     notes = unit_notes([metric["unit"] for metric in shown])
-    if any(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS for metric in shown):
+    if any(is_rough(metric["low"], metric["clusters"]) for metric in shown):
         notes.append(ROUGH_NOTE)
     if any(line.result["data"]["source"] == "miniature" for line in lines):
         notes.append(MINIATURE_NOTE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,12 @@ class Run:
         task = self.result["task"]
         named = self.task if self.protocol == task["default_protocol"] else f"{self.task}@{self.protocol}"
         return f"{named}+{self.judge}" if self.judge else named
+
+    @property
+    def tuned(self) -> Mapping[str, Any]:
+        """How the model was tuned (`method`, `recipe`, `base` ...); empty if that is not on record."""
+        found: Mapping[str, Any] = self.result["model"].get("tuned") or {}
+        return found
 
     @property
     def miniature(self) -> bool:
@@ -135,6 +141,25 @@ def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
         (runs[0].model if names.count(runs[0].model) == 1 else f"{runs[0].model} ({folder})"): runs
         for folder, runs in folders.items()
     }
+
+
+def tuned_from(runs: Iterable[Run]) -> Mapping[str, Any]:
+    """How the model of these results was tuned; empty if none of them has it on record."""
+    return next((run.tuned for run in runs if run.tuned), {})
+
+
+def weights_of(model: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What a model is, whatever it is called: hashes of its weights and of its PEFT adapter (empty without one).
+
+    Args:
+        model: A result's `model.identity`, or the `base` that a tuning recorded: a tuned model's base is the model
+            whose `weights_of` is the same.
+
+    Returns:
+        The two; None where they are not on record.
+    """
+    weights = model.get("weights")
+    return (str(weights), str(model.get("peft") or "")) if weights else None
 
 
 def _paths(place: Path) -> Iterator[Path]:

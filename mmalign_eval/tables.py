@@ -84,11 +84,16 @@ def shown_metric(name: str, better: str) -> str:
     return name + (" (lower=better)" if better == "lower" else "")
 
 
+def is_rough(low: float | None, clusters: int) -> bool:
+    """Whether there is an interval, and from too few clusters to be trusted."""
+    return low is not None and clusters < FEW_CLUSTERS
+
+
 def shown_interval(low: float | None, high: float | None, unit: str, clusters: int) -> str:
     """`65.8 .. 69.1`, marked where it is from few clusters; `-` where there is none."""
     if low is None or high is None:
         return "-"
-    return f"{ROUGH if clusters < FEW_CLUSTERS else ''}{shown_value(low, unit)} .. {shown_value(high, unit)}"
+    return f"{ROUGH * is_rough(low, clusters)}{shown_value(low, unit)} .. {shown_value(high, unit)}"
 
 
 def shown_change(low: float | None, high: float | None, unit: str, scale_of: float | None, clusters: int) -> str:
@@ -96,7 +101,7 @@ def shown_change(low: float | None, high: float | None, unit: str, scale_of: flo
     if low is None or high is None:
         return "-"
     ends = " .. ".join(shown_delta(end, unit, scale_of) for end in (low, high))
-    return f"{ROUGH if clusters < FEW_CLUSTERS else ''}{ends}"
+    return f"{ROUGH * is_rough(low, clusters)}{ends}"
 
 
 def shown_n(n: int, clusters: int) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, MmevalError
 from ..results import read_result
-from ..runs import RESCORED, Run
+from ..runs import RESCORED, Run, tuned_from, weights_of
 from .changes import Comparison, compare_runs, model_runs
-
-
-def tuned_from(runs: Sequence[Run]) -> Mapping[str, Any] | None:
-    """How the model of these results was tuned (`method`, `recipe`, `base` ...); None if that is not on record."""
-    tuned = next((run.result["model"]["tuned"] for run in runs if run.result["model"].get("tuned")), None)
-    return tuned if isinstance(tuned, dict) and isinstance(tuned.get("base"), dict) else None
 
 
 def folder_of_base(runs: Sequence[Run], place: Path) -> Path | None:
@@ -32,13 +26,14 @@ def folder_of_base(runs: Sequence[Run], place: Path) -> Path | None:
         BadInput: Several that fit alike.
     """
     tuned = tuned_from(runs)
-    if tuned is None:
+    base = weights_of(tuned["base"]) if tuned else None
+    if base is None:
         return None
     stems = {run.path.name for run in runs}
     mine = runs[0].result["model"]["identity"].get("dtype")
     found: list[tuple[tuple[bool, int], Path]] = []
     for folder, identity in _models(place):
-        if folder.resolve() != runs[0].path.parent.resolve() and _is(identity, tuned["base"]):
+        if folder.resolve() != runs[0].path.parent.resolve() and weights_of(identity) == base:
             common = sum((folder / stem).is_file() for stem in stems)
             found.append(((identity.get("dtype") != mine, -common), folder))
     found.sort(key=lambda one: (one[0], str(one[1])))
@@ -56,7 +51,7 @@ def folder_of_base_of(runs: Sequence[Run]) -> Path:
     """
     folder = runs[0].path.parent
     tuned = tuned_from(runs)
-    if tuned is None:
+    if not tuned:
         raise BadInput(f"{folder}: no base is on record for {runs[0].model}; name it: mmeval compare BASE OTHER")
     found = folder_of_base(runs, folder.parent)
     if found is None:
@@ -109,9 +104,3 @@ def _models(place: Path) -> list[tuple[Path, dict[str, Any]]]:
             except MmevalError:  # a damaged file, or another tool's: the next one tells as well
                 continue
     return found
-
-
-def _is(identity: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
-    """Whether a model is the one that a tuning started from."""
-    same = bool(base.get("weights")) and identity.get("weights") == base.get("weights")
-    return same and (identity.get("peft") or "") == (base.get("peft") or "")

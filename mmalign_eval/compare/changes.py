@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadInput, MmevalError, did_you_mean
 from ..runs import Run, by_model, open_runs
 from ..stats.paired import DRAWS, Paired, holm, paired
-from ..tables import FEW_CLUSTERS
+from ..tables import is_rough
 from .checks import Pair, notes_on, pair_up, refuse_unlike
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Change:
         task: Name of the task.
         protocol: Its protocol.
         judge: Who judged, or empty.
+        label: The task, with its protocol where that is not the default, and the judge.
         metric: Name of the metric.
         unit: Its unit.
         better: `higher`, `lower` or `neither`.
@@ -38,12 +39,12 @@ class Change:
         p_holm: p adjusted over the family: the metrics compared between these two models.
         differs: In what the two results differ, where they were compared all the same (`force`), and in what their
             decoding does.
-        label: The task, with its protocol where that is not the default, and the judge.
     """
 
     task: str
     protocol: str
     judge: str
+    label: str
     metric: str
     unit: str
     better: str
@@ -51,7 +52,22 @@ class Change:
     paired: Paired
     p_holm: float | None = None
     differs: tuple[str, ...] = ()
-    label: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Task, protocol, judge: `Run.key` of the two results."""
+        return self.task, self.protocol, self.judge
+
+    @property
+    def full_names(self) -> tuple[str, str]:
+        """The metric with its task: by name, and as tables call it."""
+        return _full_names(self.task, self.label, self.metric)
+
+    @property
+    def scale(self) -> float | None:
+        """The larger value: a difference is shown with the decimals of what it is between."""
+        values = [abs(value) for value in (self.paired.base, self.paired.other) if value is not None]
+        return max(values, default=None)
 
     @property
     def significant(self) -> bool:
@@ -61,7 +77,7 @@ class Change:
     @property
     def rough(self) -> bool:
         """Whether the interval is from too few clusters to be trusted."""
-        return self.paired.low is not None and self.paired.clusters < FEW_CLUSTERS
+        return is_rough(self.paired.low, self.paired.clusters)
 
     @property
     def verdict(self) -> str:
@@ -180,12 +196,12 @@ def model_runs(place: str | os.PathLike[str], tasks: Sequence[str] = ()) -> tupl
         folders = [str(one[0].path.parent) for one in models.values()]
         raise BadInput(f"{place}: results of {len(models)} models, give the folder of one: {', '.join(folders)}")
     for pattern in tasks:
-        if not problems and not any(_means(pattern, run) for run in runs):
+        if not problems and not any(_means(pattern, run.task, run.label) for run in runs):
             known = sorted({run.task for run in runs})
             raise BadInput(f"--tasks {pattern}: {place} has {', '.join(known)}{did_you_mean(pattern, known)}")
     kept = []
     for run in runs:
-        if not tasks or any(_means(pattern, run) for pattern in tasks):
+        if not tasks or any(_means(pattern, run.task, run.label) for pattern in tasks):
             try:
                 run.sums  # noqa: B018 - read here, where the file can still be left out
                 kept.append(run)
@@ -259,13 +275,13 @@ def _changes(pair: Pair, wanted: Sequence[str], draws: int) -> list[Change]:
             task=pair.other.task,
             protocol=pair.other.protocol,
             judge=pair.other.judge,
+            label=pair.label,
             metric=name,
             unit=str(theirs[name]["unit"]),
             better=better[name],
             headline=name in headline,
             paired=_with_values(pair, name, found[name]),
             differs=(*pair.unlike, *pair.marked),
-            label=pair.label,
         )
         for name in wanted
     ]
@@ -292,7 +308,8 @@ def _chosen(pairs: Sequence[Pair], metrics: Sequence[str], also: Sequence[str], 
         headline = [name for name in pair.other.headline if name in both]
         wanted = []
         for name in dict.fromkeys([*headline, *both]):
-            asked = [p for p in (*metrics, *also) if p in (name, *full_names(pair, name)) or _matches(p, pair, name)]
+            names = (name, *_full_names(pair.other.task, pair.label, name))
+            asked = [pattern for pattern in (*metrics, *also) if _means(pattern, *names)]
             used.update(asked)
             if asked or (not metrics and (everything or name in headline)):
                 wanted.append(name)
@@ -307,17 +324,12 @@ def _chosen(pairs: Sequence[Pair], metrics: Sequence[str], also: Sequence[str], 
     return found
 
 
-def full_names(pair: Pair, metric: str) -> tuple[str, str]:
-    """A metric with its task: by name, and as tables call it."""
-    return f"{pair.other.task}/{metric}", f"{pair.label}/{metric}"
+def _full_names(task: str, label: str, metric: str) -> tuple[str, str]:
+    return f"{task}/{metric}", f"{label}/{metric}"
 
 
-def _matches(pattern: str, pair: Pair, metric: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (metric, *full_names(pair, metric)))
-
-
-def _means(pattern: str, run: Run) -> bool:
-    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in (run.task, run.label))
+def _means(pattern: str, *names: str) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _names(base: Sequence[Run], other: Sequence[Run]) -> tuple[str, str]:

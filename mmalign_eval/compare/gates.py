@@ -73,14 +73,13 @@ def find_change(gate: Gate, changes: Sequence[Change]) -> Change:
         BadInput: None is called so, several are, or it cannot be worse or tested.
     """
     option = f"--fail-if-worse {gate.text}"
-    full = {f"{change.task}/{change.metric}" for change in changes}
-    found = [c for c in changes if gate.metric in (c.metric, f"{c.task}/{c.metric}", f"{c.label}/{c.metric}")]
+    found = [change for change in changes if gate.metric in (change.metric, *change.full_names)]
     if not found:
-        known = sorted({change.metric for change in changes} | full)
+        known = sorted({name for change in changes for name in (change.metric, change.full_names[0])})
         raise BadInput(f"{option}: no metric of that name was compared{did_you_mean(gate.metric, known)}")
     if len(found) > 1:
         raise BadInput(
-            f"{option}: several are called so; give one of {', '.join(f'{c.label}/{c.metric}' for c in found)}"
+            f"{option}: several are called so; give one of {', '.join(change.full_names[1] for change in found)}"
         )
     if found[0].better == "neither":
         raise BadInput(f"{option}: neither direction is better, so that it cannot be worse")
@@ -95,23 +94,21 @@ def decide(gate: Gate, change: Change, base: str, other: str) -> Outcome:
     which have no p, it is the interval.
     """
     found = change.paired
-    name = f"{change.label or change.task}/{change.metric}"
     scale = 100.0 if change.unit == "fraction" else 1.0
     allowed = f" by more than {gate.margin:g}" if gate.margin else ""
 
     def outcome(code: int, words: str) -> Outcome:
         head = {EXIT_OK: "ok", EXIT_WANTING: "worse", EXIT_UNDECIDED: "undecided"}[code]
-        return Outcome(gate, other, code, f"{head:<9}  {name}: {words}")
+        return Outcome(gate, other, code, f"{head:<9}  {change.full_names[1]}: {words}")
 
     if found.delta is None:
         return outcome(EXIT_UNDECIDED, f"undefined for {other if found.base is not None else base}")
-    size = max(abs(value) for value in (found.base, found.other) if value is not None)
-    shown = f"{other} {shown_delta(found.delta, change.unit, size)} against {base}"
+    shown = f"{other} {shown_delta(found.delta, change.unit, change.scale)} against {base}"
     if found.low is None or found.high is None:
         return outcome(EXIT_UNDECIDED, f"{shown}, without an interval")
     sign = 1.0 if change.better == "higher" else -1.0
     low, high = sorted(sign * scale * end for end in (found.low, found.high))
-    interval = shown_change(found.low, found.high, change.unit, size, found.clusters)
+    interval = shown_change(found.low, found.high, change.unit, change.scale, found.clusters)
     shown += f" (95% CI {interval}{', ' + shown_p(found.p) if found.p is not None else ''})"
     beyond, within = high < -gate.margin, low >= -gate.margin
     if not gate.margin and found.p is not None:

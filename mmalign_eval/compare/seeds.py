@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import BadInput
+from ..runs import tuned_from
 from ..stats.paired import DRAWS, Paired
 from ..stats.seeds import Seeds, paired_over_seeds
 from ..tables import (
@@ -21,7 +22,6 @@ from ..tables import (
     shown_value,
     unit_notes,
 )
-from .bases import tuned_from
 from .changes import Change, Comparison
 
 NUMBERS = frozenset(range(2, 10))  # columns that hold numbers
@@ -116,8 +116,8 @@ def _refuse_twice(comparisons: Sequence[Comparison]) -> None:
 
 def _row(change: RecipeChange) -> tuple[str, ...]:
     first, over = change.first, change.seeds
-    unit, found = first.unit, change.change.paired
-    size = max((abs(value) for value in (found.base, found.other) if value is not None), default=None)
+    whole = change.change
+    unit, size, found = first.unit, whole.scale, whole.paired
 
     def spread(value: float | None) -> str:
         return shown_delta(value, unit, size).lstrip("+")
@@ -149,7 +149,7 @@ def _notes(comparisons: Sequence[Comparison], changes: Sequence[RecipeChange]) -
         notes.append(UNLIKE_NOTE)
     if any(pair.other.miniature for one in comparisons for pair in one.pairs):
         notes.append(MINIATURE_NOTE)
-    tuned = [tuned_from([pair.other for pair in one.pairs]) or {} for one in comparisons]
+    tuned = [tuned_from(pair.other for pair in one.pairs) for one in comparisons]
     recipes = {str(t.get("recipe") or t.get("method") or "not on record") for t in tuned}
     if len(recipes) > 1:
         notes.append(f"not of one recipe: {', '.join(sorted(recipes))}")

@@ -43,7 +43,7 @@ def shown_against(change: Change) -> str:
     """A change in one cell: `+2.5 p=.054`, with its marks; what the table of a run says of the base."""
     if change.paired.delta is None:
         return "-"
-    delta = shown_delta(change.paired.delta, change.unit, _scale(change))
+    delta = shown_delta(change.paired.delta, change.unit, change.scale)
     return " ".join(filter(None, (delta, shown_p(change.p_holm), marks(change))))
 
 
@@ -82,10 +82,10 @@ def _flip(flip: Flip) -> tuple[str, ...]:
 
 
 def _row(change: Change) -> tuple[str, ...]:
-    found, unit, scale = change.paired, change.unit, _scale(change)
+    found, unit, scale = change.paired, change.unit, change.scale
     counted = (found.wins, found.losses, found.ties)
     return (
-        change.label or change.task,
+        change.label,
         shown_metric(change.metric, change.better),
         shown_value(found.base, unit),
         shown_value(found.other, unit),
@@ -98,12 +98,6 @@ def _row(change: Change) -> tuple[str, ...]:
         shown_n(found.n, found.clusters),
         shown_delta(found.detectable, unit, scale).lstrip("+"),
     )
-
-
-def _scale(change: Change) -> float | None:
-    """The larger value: a difference has the decimals of what it is between."""
-    values = [abs(value) for value in (change.paired.base, change.paired.other) if value is not None]
-    return max(values, default=None)
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -8,14 +8,15 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from ..compare.changes import LEVEL
 from ..compare.checks import pair_up
 from ..errors import MmevalError
 from ..overlap import sentence
 from ..results import read_sums
-from ..runs import Run
+from ..runs import Run, weights_of
 from ..stats import Sums
 from ..stats.paired import Paired, holm, paired
-from ..tables import FEW_CLUSTERS, cut
+from ..tables import FEW_CLUSTERS, cut, is_rough
 from .model import MEASURED, Cell, Column, Footnote, Row
 from .published import PROTOCOL, Source
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 DRAWS = 2000  # of a paired test: p is known to a hundredth where it matters, and pages are made in seconds
 KEPT = 64  # results whose sums stay in memory
-LEVEL = 0.05
 REASON = 200  # characters of why a result is not compared: a formula can be pages long
 MINIATURE = "Miniature: toy data, no fact about real models."
 JOIN = ["task", "metric"]
@@ -52,9 +52,7 @@ class Results:
         folders: dict[str, set[str]] = {}
         for name in sorted(self.runs):
             run = self.runs[name]
-            identity = run.result["model"].get("identity", {})
-            if identity.get("weights"):
-                key = identity["weights"], identity.get("peft") or ""
+            if key := weights_of(run.result["model"]["identity"]):
                 self._by_weights.setdefault(key, []).append(name)
             folders.setdefault(run.model, set()).add(folder(name))
         self._shared = {model for model, known in folders.items() if len(known) > 1}
@@ -67,8 +65,8 @@ class Results:
     def base(self, name: str) -> str:
         """The base's result of the same task, protocol and judge; empty if there is none."""
         run = self.runs[name]
-        base = (run.result["model"].get("tuned") or {}).get("base") or {}
-        known = self._by_weights.get((base.get("weights", ""), base.get("peft") or ""), [])
+        base = weights_of(run.tuned.get("base", {}))
+        known = self._by_weights.get(base, []) if base else []
         return next((other for other in known if self.runs[other].key == run.key and other != name), "")
 
     def unlike(self, base: str, other: str) -> tuple[str, ...]:
@@ -221,7 +219,7 @@ def _compared(
 
 def _row(results: Results, row: Sequence[Line], cells: Mapping[str, Cell], notes: _Notes) -> Row:
     first = row[0]["result"]
-    tuned = results.runs[first].result["model"].get("tuned") or {}
+    tuned = results.runs[first].tuned
     bases = [base for line in row if (base := results.base(line["result"]))]
     base = results.model(bases[0]) if bases else str(tuned.get("base", {}).get("name", ""))
     common = [note for note in next(iter(cells.values())).notes if all(note in cell.notes for cell in cells.values())]
@@ -280,7 +278,7 @@ class _Notes:
         if failed := counts["n_error"] + counts["n_refused"] + (counts.get("n_missing") or 0):
             text = f"{failed} of {counts['n']} samples failed or were not answered and do not count."
             yield self.add(f"failed-{_slug(name)}", text)
-        if metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS:
+        if is_rough(metric["low"], metric["clusters"]):
             text = f"Fewer than {FEW_CLUSTERS} clusters: interval and test are rough."
             yield self.add("few-clusters", text)
         if contamination := result.get("contamination"):

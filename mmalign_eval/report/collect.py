@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..compare import Comparison, compare_runs
 from ..errors import BadInput, Damaged, did_you_mean
-from ..runs import Run, by_model, open_runs
+from ..runs import Run, by_model, open_runs, tuned_from, weights_of
 
 
 @dataclass(frozen=True)
@@ -84,24 +84,14 @@ def default_base(models: Mapping[str, Sequence[Run]], first: Sequence[str] = ())
 def _below(name: str, models: Mapping[str, Sequence[Run]]) -> str:
     """What a model was tuned from in the end, as far as it is among the models."""
     seen = {name}
+    weights = {other: weights_of(runs[0].result["model"]["identity"]) for other, runs in models.items()}
     while True:
-        tuned = models[name][0].result["model"].get("tuned") or {}
-        base = [other for other in models if other not in seen and is_base(models[other][0], tuned.get("base"))]
+        wanted = weights_of(tuned_from(models[name]).get("base", {}))
+        base = [other for other in models if other not in seen and wanted and weights[other] == wanted]
         if not base:
             return name
         name = base[0]
         seen.add(name)
-
-
-def is_base(run: Run, base: Mapping[str, str] | None) -> bool:
-    """Whether a result is of the model that another's `tuned.base` names."""
-    identity = run.result["model"]["identity"]
-    return bool(
-        base
-        and base.get("weights")
-        and identity.get("weights") == base["weights"]
-        and (identity.get("peft") or "") == (base.get("peft") or "")
-    )
 
 
 def _with_sums(runs: Sequence[Run], problems: list[str]) -> list[Run]:

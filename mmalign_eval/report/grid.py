@@ -9,8 +9,8 @@ from typing import Any
 from ..compare import Comparison
 from ..compare.tables import comparison_table, family_note
 from ..overlap import sentence
-from ..runs import Run
-from ..tables import FEW_CLUSTERS, ROUGH_NOTE, UNLIKE_NOTE, shown_interval, shown_value, unit_notes
+from ..runs import Run, tuned_from
+from ..tables import ROUGH_NOTE, UNLIKE_NOTE, is_rough, shown_interval, shown_value, unit_notes
 
 SHORT = 12  # characters of a fingerprint
 
@@ -134,7 +134,7 @@ def legend(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison
     runs = [run for own in models.values() for run in own]
     shown = [run.result["metrics"][name] for run in runs for name in run.headline]
     notes = unit_notes([metric["unit"] for metric in shown])
-    if any(metric["low"] is not None and metric["clusters"] < FEW_CLUSTERS for metric in shown):
+    if any(is_rough(metric["low"], metric["clusters"]) for metric in shown):
         notes.append(ROUGH_NOTE)
     if any(change.differs for comparison in comparisons for change in comparison.changes):
         notes.append(UNLIKE_NOTE)
@@ -158,7 +158,7 @@ def cards(models: Mapping[str, Sequence[Run]]) -> list[list[tuple[str, str]]]:
 def _card(name: str, runs: Sequence[Run]) -> list[tuple[str, str]]:
     found = [("name", name)]
     found += _listed("model", [(_architecture(run), run) for run in runs])
-    if tuned := _tuned(runs[0].result["model"].get("tuned")):
+    if tuned := _tuned(tuned_from(runs)):
         found.append(("tuned", tuned))
     found += _listed("fingerprint", [(str(run.result["model"].get("fingerprint", ""))[:SHORT], run) for run in runs])
     failed = sum(run.result["counts"]["n_error"] + run.result["counts"]["n_refused"] for run in runs)
@@ -185,7 +185,7 @@ def _architecture(run: Run) -> str:
     return ", ".join(str(text) for text in known if text)
 
 
-def _tuned(tuned: Mapping[str, Any] | None) -> str:
+def _tuned(tuned: Mapping[str, Any]) -> str:
     """`by mm-ft (recipe llava, seed 1) from vicuna`, or empty."""
     if not tuned:
         return ""

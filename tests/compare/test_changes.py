@@ -24,7 +24,7 @@ def both(tmp_path: Path, base: list[float], other: list[float], **facts: Any) ->
 
 def change(p_holm: float | None, delta: float | None, better: str = "higher", clusters: int = 100) -> Change:
     found = Paired(0.5, 0.6, delta, -0.1, 0.3, 0.1, p_holm, "mcnemar", 1, 0, 9, 10, clusters, 0, 0.3)
-    return Change("t", "official", "", "m", "fraction", better, True, found, p_holm)
+    return Change("t", "official", "", "t", "m", "fraction", better, True, found, p_holm)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def change(
     if delta is None and low is not None and high is not None:
         delta = (low + high) / 2
     found = Paired(0.5, 0.5 + (delta or 0), delta, low, high, 0.01, p, "randomisation", 1, 1, 8, 100, 100, 0, 0.03)
-    return Change("toy", "official", "", "acc", unit, better, True, found, p, label="toy")
+    return Change("toy", "official", "", "toy", "acc", unit, better, True, found, p)
 
 
 def code(change: Change, margin: float = 0.0) -> int:

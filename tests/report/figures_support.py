@@ -157,7 +157,7 @@ def change(metric: str, delta: float | None, low: float | None, high: float | No
     p = known["p"]
     pair = Paired(base, other, delta, low, high, None, p, "randomisation", 1, 2, 3, 400, known["clusters"], 0, None)  # type: ignore[arg-type]
     task, unit, better = (str(known[key]) for key in ("task", "unit", "better"))
-    return Change(task, str(known.get("protocol", "official")), "", metric, unit, better, True, pair, p)  # type: ignore[arg-type]
+    return Change(task, str(known.get("protocol", "official")), "", task, metric, unit, better, True, pair, p)  # type: ignore[arg-type]
 
 
 def compared(*changes: Change, base: str = "base", other: str = "tuned") -> Comparison:

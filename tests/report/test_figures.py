@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmalign_eval.compare.tables import comparison_table
 from mmalign_eval.errors import MmevalError
 from mmalign_eval.report.figures import Figure, figures_of, grouped_bars, write_figures
 from mmalign_eval.report.figures.families import parts, pluses, severities, truth, yes_ratios
@@ -391,3 +393,21 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(MmevalError, match="cannot write figures to .*file") as caught:
         write_figures(figures_of({}, [CHANGES]), tmp_path / "file")
     assert "\n" not in str(caught.value)
+
+
+def test_a_forest_writes_what_the_table_of_the_comparison_writes() -> None:
+    """The same decimals (those of the larger value), the same interval, the same names of tasks."""
+    paper = replace(change("m", 0.45, 0.1, 0.8, unit="points", base=9.95), protocol="paper", label="toy@paper")
+    comparison = compared(paper, change("few", 0.1, 0.0, 0.2, clusters=20))
+    (figure,) = figures_of({}, [comparison])
+    table = comparison_table(comparison)
+    told = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    drawn = [dict(zip(figure.data[0], row, strict=True)) for row in figure.data[1:]]
+    for one, other in zip(told, drawn, strict=True):
+        assert (one["task"], one["change"], one["95% CI"]) == (
+            other["task"],
+            other["difference"],
+            other["95 % interval"],
+        )
+    assert drawn[0]["difference"] == "+0.5"
+    assert "+0.5" in words(parsed(figure))

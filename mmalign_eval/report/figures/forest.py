@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import groupby
 
 from ...compare import Change, Comparison
-from ...tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_delta, shown_p, shown_value
+from ...tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_change, shown_delta, shown_p, shown_value
 from .bars import shown_scale
 from .figure import Figure, named
 from .rows import Block, Cell, Row, row_chart
@@ -26,40 +25,23 @@ def forest(comparison: Comparison) -> Figure | None:
     changes = [change for change in comparison.changes if change.headline]
     if all(change.paired.delta is None for change in changes):
         return None
-    labels = _labels(changes)
     percent = [change for change in changes if change.unit in PERCENT]
     others = [change for change in changes if change.unit not in PERCENT]
-    blocks = [_block(percent, labels, "percentage points")] if percent else []
-    for (_, unit), group in groupby(others, key=lambda change: (_key(change), change.unit)):
-        blocks.append(_block(list(group), labels, unit))
+    blocks = [_block(percent, "percentage points")] if percent else []
+    for (_, unit), group in groupby(others, key=lambda change: (change.key, change.unit)):
+        blocks.append(_block(list(group), unit))
     title = f"Differences: {comparison.other} against {comparison.base}"
     caption = _caption(changes)
     data = (
         ("task", "metric", "base", "other", "difference", "95 % interval", "p"),
-        *(_data(c, labels) for c in changes),
+        *map(_data, changes),
     )
     name = named("differences", comparison.base, comparison.other)
     return Figure(name, title, caption, row_chart(title, caption, blocks), data)
 
 
-def _key(change: Change) -> tuple[str, str, str]:
-    return change.task, change.protocol, change.judge
-
-
-def _labels(changes: Iterable[Change]) -> dict[tuple[str, str, str], str]:
-    """What tasks are called: with protocol and judge where the name alone stands for two."""
-    keys = list(dict.fromkeys(map(_key, changes)))
-    names = [task for task, _, _ in keys]
-    return {
-        key: key[0] if names.count(key[0]) == 1 else f"{key[0]}@{key[1]}" + (f"+{key[2]}" if key[2] else "")
-        for key in keys
-    }
-
-
-def _block(changes: list[Change], labels: dict[tuple[str, str, str], str], unit: str) -> Block:
-    rows = tuple(
-        Row(labels[_key(change)], _metric(change), SERIES[change.better], (_cell(change),)) for change in changes
-    )
+def _block(changes: list[Change], unit: str) -> Block:
+    rows = tuple(Row(change.label, _metric(change), SERIES[change.better], (_cell(change),)) for change in changes)
     turned = all(change.better == "neither" for change in changes)
     return Block(("",), unit if turned else f"worse \u2190 {unit} \u2192 better", rows)
 
@@ -77,20 +59,17 @@ def _cell(change: Change) -> Cell:
 
 
 def _texts(change: Change) -> tuple[str, ...]:
-    delta = shown_delta(change.paired.delta, change.unit, change.paired.base)
+    delta = shown_delta(change.paired.delta, change.unit, change.scale)
     marks = ROUGH * change.rough + SIGNIFICANT * change.significant
     return delta, shown_p(change.p_holm), marks
 
 
-def _data(change: Change, labels: dict[tuple[str, str, str], str]) -> tuple[str, ...]:
+def _data(change: Change) -> tuple[str, ...]:
     pair, unit = change.paired, change.unit
-    interval = "-"
-    if pair.low is not None and pair.high is not None:
-        interval = f"{shown_delta(pair.low, unit, pair.base)} .. {shown_delta(pair.high, unit, pair.base)}"
-        interval += f" {ROUGH}" * change.rough
+    interval = shown_change(pair.low, pair.high, unit, change.scale, pair.clusters)
     p = shown_p(change.p_holm) + f" {SIGNIFICANT}" * change.significant
-    values = (shown_value(pair.base, unit), shown_value(pair.other, unit), shown_delta(pair.delta, unit, pair.base))
-    return (labels[_key(change)], _metric(change), *values, interval, p)
+    values = (shown_value(pair.base, unit), shown_value(pair.other, unit), shown_delta(pair.delta, unit, change.scale))
+    return (change.label, _metric(change), *values, interval, p)
 
 
 def _caption(changes: list[Change]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runs import Run
-from ...tables import FEW_CLUSTERS, ROUGH, shown_value
+from ...tables import FEW_CLUSTERS, ROUGH, is_rough, shown_value
 from . import families
 from .bars import AXES, shown_scale
 from .figure import Figure, named
@@ -219,7 +219,7 @@ def _scaled(metric: Mapping[str, Any]) -> tuple[float | None, float | None, floa
 
 
 def _rough(metric: Mapping[str, Any]) -> bool:
-    return metric.get("low") is not None and metric.get("clusters", 0) < FEW_CLUSTERS
+    return is_rough(metric.get("low"), metric.get("clusters", 0))
 
 
 def _value(metric: Mapping[str, Any]) -> str:
