@@ -9,7 +9,7 @@ from typing import Any
 from .compare.changes import ONLY, Change, Comparison
 from .compare.tables import family_note, shown_against
 from .overlap import sentence
-from .results import Result
+from .results import Result, headline
 from .tables import (
     MINIATURE_NOTE,
     ROUGH_NOTE,
@@ -43,8 +43,7 @@ class Line:
 
 def shown_metrics(result: Result) -> list[Shown]:
     """Headline metrics of a result (all, if its task names none)."""
-    names = result["task"]["headline"] or list(result["metrics"])
-    return [(name, result["metrics"][name]) for name in names if name in result["metrics"]]
+    return [(name, result["metrics"][name]) for name in headline(result)]
 
 
 def results_table(lines: Sequence[Line]) -> TextTable:
@@ -76,8 +75,13 @@ def _facts(result: Result, metric: Mapping[str, Any]) -> tuple[str, str, str]:
     return (
         f"{metric['n']}" + (f" ({bad} failed)" if bad else ""),
         task["protocol"] + (f" @{task['judge']}" if task.get("judge") else ""),
-        data["source"] + (f", first {data['limit']}" if data["limit"] else ""),
+        shown_data(data),
     )
+
+
+def shown_data(data: Mapping[str, Any]) -> str:
+    """Where a result's samples are from, and whether it is of the first of each part only."""
+    return str(data["source"]) + (f", first {data['limit']}" if data["limit"] else "")
 
 
 def _against(line: Line, metric: str) -> str:

@@ -73,6 +73,12 @@ class Summary:
         }
 
 
+def headline(result: Result) -> list[str]:
+    """Names of the metrics that tables show: of the task's headline those that are there, else all."""
+    metrics = result["metrics"]
+    return [name for name in result["task"]["headline"] if name in metrics] or list(metrics)
+
+
 def signature(result: Result) -> str:
     """One line that two comparable scores share: task version, protocol, judge, decoding, template, data and n."""
     task, data = result["task"], result["data"]

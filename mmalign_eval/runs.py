@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BadInput, Damaged
-from .results import Result, check_sums, find_results, read_result, read_samples, read_sums
+from .results import Result, check_sums, find_results, headline, read_result, read_samples, read_sums
 from .stats import Sums
 
 RESCORED = "rescored"  # folder of what `mmeval score` made anew of a run, below the run's
@@ -74,9 +74,7 @@ class Run:
     @property
     def headline(self) -> list[str]:
         """Names of the metrics that tables show (all, if the task names none)."""
-        metrics = self.result["metrics"]
-        named = [name for name in self.result["task"]["headline"] if name in metrics]
-        return named or list(metrics)
+        return headline(self.result)
 
     @cached_property
     def sums(self) -> Sums:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .results import Result
+from .results import Result, headline
 from .stats import Sums
 
 
@@ -48,9 +49,8 @@ def sample_scores(result: Result, sums: Sums) -> dict[str, Score]:
     failed, or that no metric has a value for, are not in it.
     """
     metrics = result["metrics"]
-    headline = [name for name in result["task"]["headline"] if name in metrics]
     found: dict[str, Score] = {}
-    for name in dict.fromkeys([*headline, *metrics]):
+    for name in dict.fromkeys([*headline(result), *metrics]):
         if metrics[name]["better"] == "neither":
             continue
         for sample, value in (unit_values(sums, name) or {}).items():
@@ -60,19 +60,29 @@ def sample_scores(result: Result, sums: Sums) -> dict[str, Score]:
     return found
 
 
-def said(row: dict[str, Any]) -> str:
+def said(row: Mapping[str, Any]) -> str:
     """What a model answered to a sample, as text; of options the likeliest, in the words of `row["reference"]`.
 
     Args:
         row: A row of the samples file.
     """
-    return "\n".join(dict.fromkeys(_said(answer) for answer in row["answers"]))
+    return "\n".join(dict.fromkeys(answer_text(answer) for answer in row["answers"]))
 
 
-def _said(answer: dict[str, Any]) -> str:
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """One answer of a row as text: what was generated, or the likeliest option (`option 2` where it has no words)."""
     if "text" in answer:
         return str(answer["text"]).strip()
-    options, logprobs = answer.get("options", ()), answer.get("logprobs", ())
-    if not options or len(options) != len(logprobs) or any(p is None for p in logprobs):
-        return ""  # likelihoods whose options are not known, or that are not numbers
-    return str(options[max(range(len(logprobs)), key=logprobs.__getitem__)]).strip()
+    best, options = likeliest(answer.get("logprobs") or ()), answer.get("options") or ()
+    if best is None:
+        return ""
+    return str(options[best]).strip() if best < len(options) else f"option {best + 1}"
+
+
+def likeliest(logprobs: Sequence[float | None]) -> int | None:
+    """Place of the likeliest option, the first of equal ones; None where no likelihood is a number.
+
+    In result files None stands for what JSON cannot say: minus infinity, as a rule.
+    """
+    known = [place for place, value in enumerate(logprobs) if value is not None]
+    return max(known, key=lambda place: logprobs[place] or 0.0, default=None)

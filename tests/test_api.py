@@ -185,7 +185,9 @@ class TestSamples:
         choice = {"options": [" no", " yes"], "logprobs": [-2.0, -0.1]}
         assert said({"answers": [choice]}) == "yes"
         assert said({"answers": [choice, {"text": " a cup \n"}, choice]}) == "yes\na cup"
-        assert said({"answers": [{"logprobs": [-1.0]}, {"options": ["a", "b"], "logprobs": [None, -1.0]}]}) == ""
+        assert said({"answers": [{"options": ["a", "b"], "logprobs": [None, -1.0]}]}) == "b"  # None: minus infinity
+        assert said({"answers": [{"logprobs": [-2.0, -1.0]}]}) == "option 2"
+        assert said({"answers": [{"options": ["a", "b"], "logprobs": [None, None]}]}) == ""
         assert said({"answers": []}) == ""
 
     def test_answers_and_references_speak_alike(self, runs: Runs) -> None:

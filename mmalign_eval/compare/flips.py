@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..runs import Run
-from ..scores import Score, sample_scores
+from ..scores import Score, answer_text, sample_scores
 from ..tables import one_line
 from .checks import Pair
 
@@ -85,7 +85,7 @@ def flips_of(pair: Pair) -> list[Flip]:
 
 def said(row: Mapping[str, Any]) -> str:
     """A sample's answers on one line; of options the likeliest."""
-    return " / ".join(one_line(_text(answer)) for answer in row["answers"])
+    return " / ".join(one_line(answer_text(answer)) for answer in row["answers"])
 
 
 def _changed(base: Mapping[str, Score], other: Mapping[str, Score]) -> Iterator[tuple[str, tuple[str, float, float]]]:
@@ -99,14 +99,3 @@ def _changed(base: Mapping[str, Score], other: Mapping[str, Score]) -> Iterator[
 
 def _rows(run: Run, wanted: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in run.samples() if row["id"] in wanted}
-
-
-def _text(answer: Mapping[str, Any]) -> str:
-    if "text" in answer:
-        return str(answer["text"])
-    scores = answer.get("logprobs") or []
-    if not scores:
-        return ""
-    best = max(range(len(scores)), key=lambda i: float("-inf") if scores[i] is None else scores[i])
-    options = answer.get("options") or []
-    return str(options[best]) if best < len(options) else f"option {best + 1}"

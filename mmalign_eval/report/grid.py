@@ -9,6 +9,7 @@ from typing import Any
 from ..compare import Comparison
 from ..compare.tables import comparison_table, family_note
 from ..overlap import sentence
+from ..result_tables import shown_data
 from ..runs import Run, tuned_from
 from ..tables import ROUGH_NOTE, UNLIKE_NOTE, is_rough, shown_interval, shown_value, unit_notes
 
@@ -87,7 +88,7 @@ def blocks(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison
             cells = [_cell(run, metric, against.get((name, *key, metric), {})) for name, run in own.items()]
             about = next(run.result["metrics"][metric] for run in told if metric in run.result["metrics"])
             lines.append(Line(metric, about["better"] == "lower", cells))
-        sources = " / ".join(dict.fromkeys(_source(run) for run in told))
+        sources = " / ".join(dict.fromkeys(shown_data(run.result["data"]) for run in told))
         made.append(Block(told[0].label, told[0].protocol, sources, lines))
     return made
 
@@ -122,11 +123,6 @@ def _cell(run: Run | None, name: str, against: Mapping[str, str]) -> Cell:
         f"{metric['n']:,}" + (f" ({bad:,} failed)" if bad else ""),
         **against,
     )
-
-
-def _source(run: Run) -> str:
-    data = run.result["data"]
-    return str(data["source"]) + (f", first {data['limit']}" if data.get("limit") else "")
 
 
 def legend(models: Mapping[str, Sequence[Run]], comparisons: Sequence[Comparison]) -> list[str]:

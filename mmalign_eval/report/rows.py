@@ -8,7 +8,7 @@ from typing import Any
 
 from ..requests import ImageRef
 from ..runs import Run
-from ..scores import Score
+from ..scores import Score, likeliest
 from ..tables import shown_value
 from .marks import marked
 
@@ -36,7 +36,11 @@ def trimmed(row: Row) -> Row:
         "reference": _cut(str(row.get("reference") or "")),
         "answers": answers,
         "judged": [
-            {"text": _cut(str(one.get("text") or "")), "verdict": _cut(_as_text(one.get("verdict")))}
+            {
+                "text": _cut(str(one.get("text") or "")),
+                "verdict": _cut(_as_text(one.get("verdict"))),
+                "silent": one.get("verdict") is None,
+            }
             for one in row.get("judged") or []
         ],
     }
@@ -46,11 +50,10 @@ def _trimmed_answer(answer: Row) -> Row:
     if "logprobs" in answer:
         logprobs = answer["logprobs"] or []
         options = answer.get("options") or [f"option {i + 1}" for i in range(len(logprobs))]
-        known = [value if value is not None else float("-inf") for value in logprobs]
         return {
             "options": [_cut(str(option).strip()) for option in options],
             "logprobs": [None if value is None else round(value, 3) for value in logprobs],
-            "chosen": known.index(max(known)) if known else None,
+            "chosen": likeliest(logprobs),
         }
     return {"text": _cut(str(answer.get("text") or ""))}
 
@@ -117,13 +120,18 @@ def _answer(row: Row, run: Run, score: Score | None, metrics: Sequence[str], len
         answer |= {"s": row["status"], "e": _text(row["error"], length)}
     if row["status"] not in SCORED:
         answer["o"] = "failed"
+    elif row["judged"] and all(one["silent"] for one in row["judged"]):  # its score is what such a failure counts as
+        answer |= {"o": "failed", "s": "not judged", "e": "the judge's words hold no verdict"}
     elif score is not None:
         metric = run.result["metrics"][score.metric]
         value = round(score.value / FULL.get(metric["unit"], 1.0), 6)
         answer |= {"o": outcome(score.value, metric), "v": -value if metric["better"] == "lower" else value}
         answer |= {"w": shown_value(score.value, metric["unit"]), "m": metrics.index(score.metric)}
     if row["judged"]:
-        answer["j"] = [[_text(one["text"], length), _text(one["verdict"], length)] for one in row["judged"]]
+        answer["j"] = [
+            [_text(one["text"], length), "no verdict" if one["silent"] else _text(one["verdict"], length)]
+            for one in row["judged"]
+        ]
     return answer
 
 
