@@ -130,8 +130,7 @@ class Formula(str):
         """Parses and checks the text."""
         self = super().__new__(cls, text)
         try:
-            self._tree = _parsed(text)
-            self.width = _check(self._tree, DEEPEST)
+            self._tree, self.width = _checked(text)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             cause = str(error.msg if isinstance(error, SyntaxError) else error) or type(error).__name__
             raise BadInput(f"not a formula: {text[:80]!r} ({cause})") from error
@@ -174,6 +173,12 @@ def _parsed(text: str) -> ast.expr:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python remarks on `1if`, which is refused
         return ast.parse(text, mode="eval").body
+
+
+@functools.lru_cache(maxsize=1024)  # results of one task have the same formulas
+def _checked(text: str) -> tuple[ast.expr, int]:
+    tree = _parsed(text)
+    return tree, _check(tree, DEEPEST)
 
 
 def _check(node: ast.expr, depth: int) -> int:

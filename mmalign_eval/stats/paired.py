@@ -79,7 +79,7 @@ def paired(
         other: What is compared.
         better: The metrics, each with the direction that is better (`higher`, `lower`, `neither`).
         draws: Of the bootstrap and of the randomisation.
-        intervals: Without, p alone where the interval has to be drawn: half the time.
+        intervals: Without, there is p alone: neither interval nor wins and losses, in half the time.
     """
     names = [name for name in better if name in base.metrics and name in other.metrics]
     groups = {name: (base.metrics[name].group, other.metrics[name].group) for name in names}
@@ -96,7 +96,7 @@ def paired(
         if formula is not None and shared.clusters:
             proportion = base.metrics[name].proportion and other.metrics[name].proportion
             compared = _compared(found[name], drawn[groups[name]], formula, proportion, intervals)
-            found[name] = _judged(compared, shared, formula, better[name])
+            found[name] = _judged(compared, shared, formula, better[name]) if intervals else compared
     return found
 
 
@@ -109,11 +109,12 @@ def mcnemar(wins: int, losses: int, mid: bool = False) -> float:
         mid: Count the observed outcome half (mid-p: Fagerland, Lydersen and Laake 2013): less conservative, of the
             nominal size only on average.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # of scipy.stats, which has it too, the import alone takes half a second
 
     fewer, differ = min(wins, losses), wins + losses
-    p = 2 * binom.cdf(fewer, differ, 0.5) - (binom.pmf(fewer, differ, 0.5) if mid else 0.0)
-    return min(1.0, float(p))
+    at_most = bdtr(fewer, differ, 0.5)
+    fewer_still = bdtr(fewer - 1, differ, 0.5) if fewer else 0.0
+    return min(1.0, float(at_most + (fewer_still if mid else at_most)))
 
 
 def holm(p_values: Iterable[float | None]) -> list[float | None]:

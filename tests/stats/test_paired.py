@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +74,12 @@ def test_mcnemar_agrees_with_statsmodels(wins: int, losses: int) -> None:
     assert mcnemar(wins, losses) == pytest.approx(exact)
     assert mcnemar(wins, losses) == mcnemar(losses, wins)
     assert mcnemar(wins, losses, mid=True) <= mcnemar(wins, losses)
+
+
+def test_tests_do_without_scipy_stats() -> None:
+    """Importing it takes longer than most comparisons."""
+    code = "import sys; from mmalign_eval.stats.paired import mcnemar; mcnemar(3, 9); assert 'scipy.stats' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_differences_of_outcomes_have_the_interval_of_bonett_and_price() -> None:
