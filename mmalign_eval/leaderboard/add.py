@@ -20,8 +20,8 @@ from ..errors import BadInput, Damaged, MmevalError
 from ..files import write_whole
 from ..results import Result, model_folder, read_result, signature
 from ..runs import Run
+from .measured import RESULTS
 
-RESULTS = "results"  # folder below a leaderboard's root
 TOLERANCE = 1e-9  # of values computed anew from their sums, relative to max(1, |value|)
 KEPT = ("date", "seed", "versions", "python", "hardware", "model", "run", "earlier_runs")  # of the provenance
 HARDWARE = ("machine", "system", "torch_threads", "gpus")

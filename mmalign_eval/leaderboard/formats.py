@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import BadInput, did_you_mean
 from ..runs import Run
 from ..tables import SIGNIFICANT
-from .model import MEASURED, Cell, Column, Page, Row, Table
+from .model import MEASURED, Cell, Column, Page, Row, Table, slug
 
 FORMATS = ("csv", "latex", "json", "model-index")
 SCHEMA = 1  # of the JSON
@@ -150,7 +150,7 @@ def _latex_table(page: Page, table: Table) -> str:
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape_latex(f'{table.title}. {table.caption}')}{_superscript(table.notes, marks)}}}",
-        rf"\label{{tab:{_label(page.name)}-{_label(table.key)}}}",
+        rf"\label{{tab:{slug(page.name)}-{slug(table.key)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         " & ".join(["Model", *(escape_latex(c.title) + _superscript(c.notes, marks) for c in columns)]) + r" \\",
@@ -197,7 +197,3 @@ def _superscript(keys: Iterable[str], marks: Mapping[str, str], first: str = "")
 def escape_latex(text: str) -> str:
     """Plain text as LaTeX: no character of it is a command; line breaks are spaces."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-
-
-def _label(text: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)

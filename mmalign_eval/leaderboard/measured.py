@@ -17,12 +17,13 @@ from ..runs import Run, weights_of
 from ..stats import Sums
 from ..stats.paired import Paired, holm, paired
 from ..tables import FEW_CLUSTERS, cut, is_rough
-from .model import MEASURED, Cell, Column, Footnote, Row
+from .model import MEASURED, Cell, Column, Footnote, Row, slug
 from .published import PROTOCOL, Source
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RESULTS = "results"  # folder of the results below a leaderboard's root
 DRAWS = 2000  # of a paired test: p is known to a hundredth where it matters, and pages are made in seconds
 KEPT = 64  # results whose sums stay in memory
 REASON = 200  # characters of why a result is not compared: a formula can be pages long
@@ -200,7 +201,7 @@ def _compared(
         metrics = {line["key"]: line["metric"] for line in row if line["result"] == result}
         if unlike := results.unlike(base, result):
             why = cut(", ".join(unlike), REASON)
-            note = notes.add(f"not-compared-{_slug(result)}", f"No difference to the base: {why}.")
+            note = notes.add(f"not-compared-{slug(result)}", f"No difference to the base: {why}.")
             for key in metrics:
                 found[key] = replace(found[key], notes=(*found[key].notes, note))
             continue
@@ -235,11 +236,7 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _protocol(name: str) -> str:
-    return f"protocol-{_slug(name)}"
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)
+    return f"protocol-{slug(name)}"
 
 
 class _Notes:
@@ -271,16 +268,16 @@ class _Notes:
             as_published = "the judge of the benchmark's own tool"
             other = f"not by {source.judge}, {as_published}: not to be compared with published rows"
             text = as_published if run.judge == source.judge else other
-            yield self.add(f"judge-{_slug(run.judge)}-{_slug(source.judge)}", f"Judged by {run.judge}, {text}.")
+            yield self.add(f"judge-{slug(run.judge)}-{slug(source.judge)}", f"Judged by {run.judge}, {text}.")
         if (limit := result["data"]["limit"]) is not None:
             yield self.add(f"limit-{limit}", f"Only the first {limit} samples of each part.")
         counts = result["counts"]
         if failed := counts["n_error"] + counts["n_refused"] + (counts.get("n_missing") or 0):
             text = f"{failed} of {counts['n']} samples failed or were not answered and do not count."
-            yield self.add(f"failed-{_slug(name)}", text)
+            yield self.add(f"failed-{slug(name)}", text)
         if is_rough(metric["low"], metric["clusters"]):
             text = f"Fewer than {FEW_CLUSTERS} clusters: interval and test are rough."
             yield self.add("few-clusters", text)
         if contamination := result.get("contamination"):
             words = sentence(contamination)
-            yield self.add(f"seen-{_slug(name)}", f"{words[:1].upper()}{words[1:]}.")
+            yield self.add(f"seen-{slug(name)}", f"{words[:1].upper()}{words[1:]}.")

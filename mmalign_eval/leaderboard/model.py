@@ -264,3 +264,8 @@ class Page:
                 for column in table.columns:
                     if column.key in row.cells:
                         yield table, row, column, row.cells[column.key]
+
+
+def slug(text: str) -> str:
+    """A text as part of a footnote's key or a label: ASCII letters and digits, `-` for all else."""
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)

@@ -17,7 +17,7 @@ from .claims import claims_of
 from .details import DETAILS, details_text
 from .figure import figure_of
 from .markdown import INDEX, index_text, page_text
-from .measured import Results, measured_rows
+from .measured import RESULTS, Results, measured_rows
 from .model import Footnote, Page, Table
 from .published import PAGES, Paper, data_of, read_papers, read_yaml, table_of
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MADE = "<!-- made by mmeval leaderboard -->"  # heads every generated file
-RESULTS = "results"  # folder of the results below a leaderboard's root
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,6 @@ def leaderboard(root: str | Path | None = None, published: Traversable | None = 
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{PAGES}: not in the format of pages ({type(error).__name__}: {error})") from error
     return Board(title, intro, tuple(pages), runs, (*problems, *results.problems))
-
-
-def build_pages(root: str | Path | None = None, published: Traversable | None = None) -> dict[str, str]:
-    """Name and content of every generated file of a leaderboard; see `leaderboard`."""
-    return leaderboard(root, published).files()
 
 
 def read_results(root: Path | None) -> tuple[dict[str, Run], list[str]]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mmalign_eval.errors import BadInput
-from mmalign_eval.leaderboard.pages import build_pages, leaderboard
+from mmalign_eval.leaderboard.pages import leaderboard
 from mmalign_eval.leaderboard.published import data_of, read_papers, rounded
 from mmalign_eval.lmeval import bind
 from mmalign_eval.plan import open_task
@@ -24,7 +24,7 @@ from tests.support import REPO
 from . import printed
 from .reading import bare, footnotes, marks, tables
 
-FILES = build_pages()
+FILES = leaderboard().files()
 PAGES = {
     "truthfulness": printed.TRUTHFULNESS,
     "nlp": printed.NLP,
@@ -322,7 +322,7 @@ def own(
 
 def test_committed_pages_are_what_the_committed_files_give() -> None:
     root = REPO / "leaderboards"
-    made = build_pages(root)
+    made = leaderboard(root).files()
     there = {path.name: path.read_text(encoding="utf-8") for path in (*root.glob("*.md"), *root.glob("*.svg"))}
     assert sorted(there) == sorted(made)
     stale = [name for name, text in made.items() if there[name] != text]
