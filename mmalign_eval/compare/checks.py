@@ -14,6 +14,7 @@ from ..tables import counted
 NO_PROMPTS = digest_json([])  # the hash over the prompts of answers that were made elsewhere
 MODELS_OWN = ("eos_token_ids",)  # parameters that follow from the model's tokenizer
 SHORT = 8  # shown characters of a hash
+LINE = 60  # characters that are shown of a value
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,13 @@ def _runs(result: Result) -> int:
 
 
 def _against(what: str, base: Any, other: Any) -> str:
-    return f"{what} {base} against {other}"
+    return f"{what} {_brief(base)} against {_brief(other)}"
+
+
+def _brief(value: Any) -> str:
+    """A value as one line can hold it: a mean over 57 subjects has a formula of 900 characters."""
+    text = str(value)
+    return text if len(text) <= LINE else f"{text[: LINE - 1]}…"
 
 
 def notes_on(pair: Pair, base: str, other: str) -> list[str]:

@@ -279,3 +279,8 @@ def test_another_formula_is_another_metric(tmp_path: Path) -> None:
     write_run(tmp_path, "other", "toy", [doubled], records([0, 1]), rows="r")
     with pytest.raises(BadInput, match=r"formula of accuracy s\[0\] / s\[1\] against 2 \* s\[0\] / s\[1\]"):
         compare(tmp_path / "base", tmp_path / "other")
+    long = Metric("accuracy", ACCURACY.stat, Formula("mean(" + ", ".join(["s[0] / s[1]"] * 57) + ")"))
+    write_run(tmp_path, "long", "toy", [long], records([0, 1]), rows="r")
+    with pytest.raises(BadInput, match=r"against mean\(s\[0\].*…") as caught:
+        compare(tmp_path / "base", tmp_path / "long")
+    assert len(str(caught.value)) < 300
