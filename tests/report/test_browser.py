@@ -83,6 +83,20 @@ def test_failed_samples_come_first(tmp_path: Path) -> None:
     assert failed[0]["a"][0]["e"] == "broke"
 
 
+def test_an_answer_without_a_verdict_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    said = {"a": [None], "b": [None, 0.5], "c": [1.0]}
+    records = [
+        {"id": name, "cluster": name, "x": 1.0, "judged": [{"text": "hm", "verdict": v} for v in verdicts]}
+        for name, verdicts in said.items()
+    ]
+    write_run(tmp_path, "m", "quiz", [ACCURACY], records)
+    a, b, c = (sample["a"][0] for sample in browsed(tmp_path).samples)
+    assert (a["o"], a["s"], a["j"]) == ("failed", "not judged", [["hm", "no verdict"]])
+    assert "v" not in a  # what a failure counts as in the means is no grade
+    assert [one["o"] for one in (b, c)] == ["right", "right"]
+    assert b["j"] == [["hm", "no verdict"], ["hm", "0.5"]]
+
+
 def test_long_texts_are_cut_with_their_length(tmp_path: Path) -> None:
     found = browsed(write_hostile(tmp_path))
     answer, prompt = found.samples[-1]["a"][0]["x"][0]["t"], found.samples[-1]["q"][0]

@@ -17,6 +17,7 @@ from mmalign_eval.errors import MmevalError
 from mmalign_eval.report.figures import Figure, figures_of, grouped_bars, write_figures
 from mmalign_eval.report.figures.families import parts, pluses, severities, truth, yes_ratios
 from mmalign_eval.report.figures.figure import unique
+from mmalign_eval.report.figures.svg import SMALL, text_width
 
 from .figures_support import (
     across,
@@ -126,7 +127,7 @@ def test_protocols_never_share_a_figure(tmp_path: Path) -> None:
     results(tmp_path, ["m"], "toy", KINDS)
     models = results(tmp_path, ["m"], "toy", KINDS, protocol="paper")
     titles = [figure.title for figure in figures_of(models, [])]
-    assert titles == ["toy: skill/*, m", "toy@paper: skill/*, m"]
+    assert titles == ["toy: skill, part by part, m", "toy@paper: skill, part by part, m"]
 
 
 # ---- that they are right
@@ -158,6 +159,17 @@ def test_forest_marks_stand_at_their_numbers() -> None:
     assert filled == {name: name != "total" for name in expected}
 
 
+def test_the_sides_of_a_forest_are_named_below_its_zero() -> None:
+    for delta, low, high in ((-0.2, -0.3, -0.1), (0.0, -0.1, 0.1), (0.2, 0.1, 0.3)):
+        (figure,) = figures_of({}, [compared(change("accuracy", delta, low, high, p=0.01))])
+        root = parsed(figure)
+        _, origin = across(root, marks(root)[0].y)
+        (named,) = [text for text in texts(root) if text.shown == "worse ← percentage points → better"]
+        assert abs(named.x - origin) <= text_width(named.shown, SMALL) / 2 + 0.1
+        assert outside(root) == []
+    assert named.x < 500
+
+
 def test_a_forest_says_in_words_what_it_shows() -> None:
     (figure,) = figures_of({}, [CHANGES])
     shown = words(parsed(figure))
@@ -187,6 +199,7 @@ def test_equal_runs_are_no_difference() -> None:
     assert slope > 0
     assert "open" in mark.classes
     assert {"+0.0", "p=1.00"} <= set(words(root))
+    assert {"-0.10", "0.00", "0.10"} <= set(words(root)), "worse has its side as well"
 
 
 def test_severities(tmp_path: Path) -> None:
@@ -224,6 +237,17 @@ def test_two_panels_of_a_stricter_metric(tmp_path: Path) -> None:
     for x, value, edges in ((left, 70.0, (0, 400)), (right, 40.0, (430, 760))):
         slope, origin = across(root, 50, *edges)
         assert (x - origin) / slope == pytest.approx(value, abs=0.3)
+
+
+def test_scores_stand_before_what_they_are_made_of(tmp_path: Path) -> None:
+    scored = {f"{part}/score": value for part, value in (("count", 0.75), ("color", 0.5), ("OCR", 0.25))}
+    first, second = figures_of(results(tmp_path, ["m"], "toy", {**PLUS, **scored}), [])
+    assert (first.name, first.title) == ("toy-score", "toy: score, part by part, m")
+    assert second.name == "toy-acc-and-acc-plus"
+    root = parsed(first)
+    slope, origin = across(root, marks(root)[0].y)
+    at = [(mark.x - origin) / slope for mark in marks(root)]
+    assert at == pytest.approx([75.0, 50.0, 25.0], abs=0.2 / slope)
 
 
 def test_panels_side_by_side_share_their_scale(tmp_path: Path) -> None:

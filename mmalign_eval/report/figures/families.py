@@ -8,6 +8,7 @@ The names of a task's metrics are paths: `<part>/<metric>`. The first of these r
    be missing. The share of yes in the reference comes from `<part>/TP`, `FP`, `TN`, `FN` where they are there
    (`yes_ratios`).
 3. `<part>/<metric>` beside `<part>/<metric>_plus` for at least three parts: a row for each part, two panels (`pluses`).
+   At least three `<part>/score` of these parts: a figure of their own before it (`scores`).
 4. At least three headline metrics of equal unit and direction that are called alike but for one part: `<name>/*`,
    `*/<name>` or `<name>/*/<name>`. A row for each. Of several such families of a metric the largest counts, and of
    equally large ones that which says more of the name (`parts`).
@@ -16,7 +17,7 @@ The names of a task's metrics are paths: `<part>/<metric>`. The first of these r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ PARTS = 3  # fewer are no family
 
 _SEVERITY = re.compile(r"(?P<kind>.+)/(?P<severity>\d{1,3})/(?P<metric>[^/]+)")
 CLEAN = "clean"
-RATIO, ACCURACIES, PLUS = "yes_ratio", ("accuracy", "acc"), "_plus"
+RATIO, ACCURACIES, PLUS, SCORE = "yes_ratio", ("accuracy", "acc"), "_plus", "score"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ def pluses(metrics: Metrics) -> list[tuple[str, dict[str, tuple[str, str]]]]:
         if part and f"{name}{PLUS}" in metrics:
             found.setdefault(last, {})[part] = (name, f"{name}{PLUS}")
     return [(metric, parts) for metric, parts in found.items() if len(parts) >= PARTS]
+
+
+def scores(metrics: Metrics, parts: Iterable[str]) -> dict[str, tuple[str]]:
+    """Names of the scores of rule 3's parts, by part; none if fewer than three have one."""
+    found = {part: (f"{part}/{SCORE}",) for part in parts if f"{part}/{SCORE}" in metrics}
+    return found if len(found) >= PARTS else {}
 
 
 def parts(metrics: Metrics, headline: Sequence[str]) -> list[tuple[str, dict[str, str]]]:

@@ -8,7 +8,7 @@ from ...compare import Change, Comparison
 from ...tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_change, shown_delta, shown_p, shown_value
 from .bars import shown_scale
 from .figure import Figure, named
-from .rows import Block, Cell, Row, row_chart
+from .rows import TURN, Block, Cell, Row, row_chart
 
 PERCENT = ("fraction", "percent")
 LOWER, NEITHER = "\u2193", "\u2194"  # behind the names of metrics: lower is better, no direction is better
@@ -43,7 +43,7 @@ def forest(comparison: Comparison) -> Figure | None:
 def _block(changes: list[Change], unit: str) -> Block:
     rows = tuple(Row(change.label, _metric(change), SERIES[change.better], (_cell(change),)) for change in changes)
     turned = all(change.better == "neither" for change in changes)
-    return Block(("",), unit if turned else f"worse \u2190 {unit} \u2192 better", rows)
+    return Block(("",), unit if turned else f"worse {TURN} {unit} \u2192 better", rows)
 
 
 def _metric(change: Change) -> str:

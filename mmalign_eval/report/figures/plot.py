@@ -245,4 +245,4 @@ def _value(point: Point, place: _Place) -> list[str]:
     at, wide = place.x(px), text_width(point.value, SMALL)
     fits = at + 8 + wide <= place.x.end + 8
     x, anchor = (at + 8, "start") if fits else (at - 8, "end")
-    return [label(point.value, x, place.y(py) - 6, anchor=anchor, size=SMALL)]
+    return [label(point.value, x, place.y(py) - 7, anchor=anchor, kind="value", size=SMALL)]

@@ -31,7 +31,8 @@ from .svg import document as svg_document
 
 EDGE = 12  # left and right of everything
 GAP = 10  # between columns
-GROUP, NAME, VALUE = 170.0, 190.0, 190.0  # widest that a column of text gets
+GROUP, NAME, VALUE = 190.0, 190.0, 190.0  # widest that a column of text gets
+TURN = "\u2190"  # in the text below an axis that has a better and a worse side of zero
 TALL = 40  # rows: from there on the axis stands above the rows as well
 
 
@@ -192,7 +193,9 @@ def _axis(axis: Scale, top: float, bottom: float, unit: str, tall: bool) -> list
         body.append(label(axis.written(tick), x, bottom + 14, anchor="middle", kind="muted", size=SMALL))
         if tall:
             body.append(label(axis.written(tick), x, top - 7, anchor="middle", kind="muted", size=SMALL))
-    middle = (axis.start + axis.end) / 2
+    middle, half = (axis.start + axis.end) / 2, text_width(unit, SMALL) / 2
+    if TURN in unit and axis.end - axis.start > 2 * half:  # what lies on either side of zero: said below zero
+        middle = min(max(axis(0.0), axis.start + half), axis.end - half)
     body.append(label(unit, middle, bottom + 29, anchor="middle", kind="muted", size=SMALL))
     return body
 

@@ -64,7 +64,7 @@ def scale(
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if high - low < 1e-9 * max(1.0, abs(high), abs(low)):  # all the same: some room on both sides
         room = max(abs(high) * 0.1, 1.0 if whole else 0.1)
-        low, high = (low, high + room) if zero and low == 0 else (low - room, high + room)
+        low, high = low - room, high + room
     step, decimals = _step((high - low) / ticks, whole)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     marked = tuple(i * step for i in range(first, last + 1))

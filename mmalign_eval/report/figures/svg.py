@@ -41,6 +41,7 @@ def _rules(colours: dict[str, str], series: Iterable[str], root: str = "") -> st
         f"{scope} text{{fill:{colours['text']}}}",
         f"{scope} .muted{{fill:{colours['muted']}}}",
         f"{scope} .grid{{stroke:{colours['grid']}}}",
+        f"{scope} .value{{stroke:{colours['bg']}}}",
         f"{scope} .axis,{scope} .whisker,{scope} .mark,{scope} .bar{{stroke:{colours['text']}}}",
     ]
     for i, colour in enumerate(series):
@@ -58,6 +59,7 @@ STYLE = (
     "svg.mmfig .bar{stroke-width:.6}"
     "svg.mmfig .line{stroke-width:1.8;fill:none}"
     "svg.mmfig .strong{font-weight:600}"
+    "svg.mmfig .value{paint-order:stroke;stroke-width:3;stroke-linejoin:round}"
     + _rules(LIGHT, SERIES_LIGHT)
     + f"{_DARK_MEDIA}{{{_rules(DARK, SERIES_DARK)}}}"
     + f"@media screen{{{_rules(LIGHT, SERIES_LIGHT, ':root[data-theme=light]')}"

@@ -149,11 +149,14 @@ def yes_ratio_figures(task: TaskRuns) -> list[Figure]:
 
 
 def plus_figures(task: TaskRuns) -> list[Figure]:
-    """Rule 3: a metric and its stricter kind beside one another, a row for each part and model."""
-    return [
-        _rows(task, f"{metric} and {metric}{families.PLUS}", (metric, f"{metric}{families.PLUS}"), pairs)
-        for metric, pairs in families.pluses(task.metrics)
-    ]
+    """Rule 3: a metric and its stricter kind beside one another, a row for each part and model; then their scores."""
+    figures = []
+    for metric, pairs in families.pluses(task.metrics):
+        if scores := families.scores(task.metrics, pairs):
+            figures.append(_rows(task, f"*/{families.SCORE}", ("",), scores))
+        both = (metric, f"{metric}{families.PLUS}")
+        figures.append(_rows(task, " and ".join(both), both, pairs))
+    return figures
 
 
 def part_figures(task: TaskRuns) -> list[Figure]:
@@ -162,6 +165,11 @@ def part_figures(task: TaskRuns) -> list[Figure]:
         _rows(task, pattern, ("",), {part: (name,) for part, name in family.items()})
         for pattern, family in families.parts(task.metrics, task.headline)
     ]
+
+
+def _in_words(pattern: str) -> str:
+    """`*/acc` as a reader has it: `acc, part by part`."""
+    return "/".join(name for name in pattern.split("/") if name != "*") + ", part by part"
 
 
 def _rows(task: TaskRuns, called: str, panels: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> Figure:
@@ -174,7 +182,7 @@ def _rows(task: TaskRuns, called: str, panels: tuple[str, ...], names: Mapping[s
     flat = [name for of in names.values() for name in of]
     metric = task.metrics[flat[0]]
     unit = str(metric.get("unit", ""))
-    title = task.titled(called)
+    title = task.titled(_in_words(called) if "*" in called else called)
     better = {"lower": " Lower is better.", "higher": " Higher is better."}.get(str(metric.get("better")), "")
     caption = task.rough(flat) + better
     svg = row_chart(title, caption, [Block(panels, AXES.get(unit, unit), rows)])
