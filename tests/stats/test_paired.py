@@ -68,6 +68,21 @@ def test_single_outcomes_have_mcnemar_s_exact_test() -> None:
     assert (found.n, found.clusters, found.left_out) == (300, 300, 0)
 
 
+def test_outcomes_are_told_by_what_they_are() -> None:
+    """A share of answers with a fault, in percent and of sums that other metrics share, is of 0/1 outcomes too."""
+    metric = Metric(
+        "faulty", lambda rows: [7.0, sum(r["right"] for r in rows), len(rows)], Formula("100 * (s[1] / s[2])")
+    )
+    first, second = coins(300, 0.02, 1), coins(300, 0.06, 2)
+    found = paired(sums_of([metric], rows(first)), sums_of([metric], rows(second)), {"faulty": "lower"})["faulty"]
+    wins, losses = int((second & ~first).sum()), int((first & ~second).sum())
+    assert found.test == "mcnemar"
+    assert found.p == mcnemar(wins, losses)
+    assert (found.wins, found.losses) == (losses, wins)
+    plain = paired(sums_of([ACCURACY], rows(first)), sums_of([ACCURACY], rows(second)), {"accuracy": "higher"})
+    assert (found.low, found.high) == pytest.approx([100 * x for x in (plain["accuracy"].low, plain["accuracy"].high)])
+
+
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (0, 7), (5, 5), (12, 3), (400, 350)])
 def test_mcnemar_agrees_with_statsmodels(wins: int, losses: int) -> None:
     exact = statsmodels_mcnemar([[9, losses], [wins, 9]], exact=True).pvalue if wins + losses else 1.0
@@ -78,7 +93,10 @@ def test_mcnemar_agrees_with_statsmodels(wins: int, losses: int) -> None:
 
 def test_tests_do_without_scipy_stats() -> None:
     """Importing it takes longer than most comparisons."""
-    code = "import sys; from mmalign_eval.stats.paired import mcnemar; mcnemar(3, 9); assert 'scipy.stats' not in sys.modules"
+    code = (
+        "import sys; from mmalign_eval.stats.paired import mcnemar; mcnemar(3, 9); "
+        "assert 'scipy.stats' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
