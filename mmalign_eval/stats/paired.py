@@ -24,6 +24,7 @@ from .sums import MetricSums, Sums
 DRAWS = 10_000
 Z80 = 0.8416212335729143  # 80 % quantile of the standard normal: the power of `detectable`
 TIE = 1e-9  # relative: differences this close are equal but for rounding
+_SHARE = re.compile(r"(?:(?P<scale>\d+) \* )?(?P<open>\()?s\[(?P<hit>\d+)\] / s\[(?P<count>\d+)\](?(open)\))")
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def paired(
         shared, formula = pairs.shared(*groups[name]), formulas[name]
         found[name] = _counts(shared)
         if formula is not None and shared.clusters:
-            proportion = base.metrics[name].proportion and other.metrics[name].proportion
-            compared = _compared(found[name], drawn[groups[name]], formula, proportion, intervals)
+            compared = _compared(found[name], drawn[groups[name]], formula, intervals)
             found[name] = _judged(compared, shared, formula, better[name]) if intervals else compared
     return found
 
@@ -183,7 +183,7 @@ def _counts(shared: Shared) -> Paired:
     )
 
 
-def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool, intervals: bool) -> Paired:
+def _compared(counts: Paired, drawn: _Drawn, formula: Formula, intervals: bool) -> Paired:
     """Values, difference, interval and test."""
     base, other = (_defined(formula(one.sum(axis=0))) for one in (drawn.base, drawn.other))
     if base is None or other is None:
@@ -191,17 +191,15 @@ def _compared(counts: Paired, drawn: _Drawn, formula: Formula, proportion: bool,
     found = replace(counts, base=base, other=other, delta=other - base)
     if drawn.clusters < 2:
         return found
-    binary = proportion and all(_one_each(one) for one in (drawn.base, drawn.other))
-    test = "mcnemar" if binary else "randomisation"
+    outcomes = _outcomes(drawn, formula)
+    test = "mcnemar" if outcomes else "randomisation"
     if np.array_equal(drawn.base, drawn.other):
         return replace(found, low=0.0, high=0.0, stderr=0.0, p=1.0, test=test)
-    if binary:
-        gain = drawn.other[:, 0] - drawn.base[:, 0]
-        wins, losses = int((gain > 0).sum()), int((gain < 0).sum())
-        p: float | None = mcnemar(wins, losses)
-        one = np.zeros(drawn.base.shape[1])
-        one[:2] = 1
-        ends: tuple[float, float, float] | None = _outcomes(wins, losses, drawn.clusters, float(formula(one)))
+    p: float | None
+    ends: tuple[float, float, float] | None
+    if outcomes:
+        wins, losses, scale = outcomes
+        p, ends = mcnemar(wins, losses), _adjusted_wald(wins, losses, drawn.clusters, scale)
     else:
         p = _randomised(drawn, formula, other - base, TIE * max(abs(base), abs(other)))
         ends = _spread(drawn, formula) if intervals else None
@@ -220,7 +218,7 @@ def _spread(drawn: _Drawn, formula: Formula) -> tuple[float, float, float] | Non
     return percentiles(second - first, drawn.clusters, drawn.degrees, stderr)
 
 
-def _outcomes(wins: int, losses: int, n: int, scale: float) -> tuple[float, float, float]:
+def _adjusted_wald(wins: int, losses: int, n: int, scale: float) -> tuple[float, float, float]:
     """Interval and standard error of the difference of n paired 0/1 outcomes.
 
     Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
@@ -245,9 +243,20 @@ def _randomised(drawn: _Drawn, formula: Formula, delta: float, tie: float) -> fl
     return as_large / len(found) if drawn.exact else (1 + as_large) / (1 + len(found))
 
 
-def _one_each(sums: np.ndarray) -> bool:
-    """Whether every cluster is one 0/1 outcome."""
-    return bool((sums[:, 1] == 1).all() and np.isin(sums[:, 0], (0, 1)).all())
+def _outcomes(drawn: _Drawn, formula: Formula) -> tuple[int, int, float] | None:
+    """Clusters on which only the second side is 1, and only the first, and the value of a 1.
+
+    None where the metric is no share, or a cluster not one outcome, 0 or 1, on both sides.
+    """
+    share = _SHARE.fullmatch(formula)
+    if not share:
+        return None
+    hit, count = int(share["hit"]), int(share["count"])
+    for side in (drawn.base, drawn.other):
+        if not ((side[:, count] == 1).all() and np.isin(side[:, hit], (0, 1)).all()):
+            return None
+    gain = drawn.other[:, hit] - drawn.base[:, hit]
+    return int((gain > 0).sum()), int((gain < 0).sum()), float(share["scale"] or 1)
 
 
 def _judged(found: Paired, shared: Shared, formula: Formula, direction: str) -> Paired:

@@ -11,7 +11,7 @@ from mmalign_eval.metrics.base import Metric
 from mmalign_eval.metrics.formula import Formula
 from mmalign_eval.stats import Estimate, estimate, resample
 from mmalign_eval.stats.intervals import RESAMPLES, all_but_one, freedom, jackknife, percentiles
-from mmalign_eval.stats.paired import _outcomes as paired_outcomes
+from mmalign_eval.stats.paired import _adjusted_wald as paired_outcomes
 
 from .world import FORMULAS, WIDTH, World, metric
 
