@@ -211,6 +211,6 @@ def _trained_on(pair: Pair, base: str, other: str) -> list[str]:
     known = [(name, run.result.get("contamination")) for name, run in ((base, pair.base), (other, pair.other))]
     if not any(found for _, found in known):
         return []
-    counted = [f"{found['shared']} of {found['images']} were in the tuning of {name}" for name, found in known if found]
-    counted += [f"what {name} was tuned on is not on record" for name, found in known if not found]
-    return [f"{pair.label}: of the task's images, {'; '.join(counted)}"]
+    told = [f"{found['shared']} of {found['images']} were in the tuning of {name}" for name, found in known if found]
+    told += [f"what {name} was tuned on is not on record" for name, found in known if not found]
+    return [f"{pair.label}: of the task's images, {'; '.join(told)}"]

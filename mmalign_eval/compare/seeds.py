@@ -10,19 +10,9 @@ from ..errors import BadInput
 from ..runs import tuned_from
 from ..stats.paired import DRAWS, Paired
 from ..stats.seeds import Seeds, paired_over_seeds
-from ..tables import (
-    MINIATURE_NOTE,
-    ROUGH_NOTE,
-    UNLIKE_NOTE,
-    TextTable,
-    shown_change,
-    shown_delta,
-    shown_metric,
-    shown_n,
-    shown_value,
-    unit_notes,
-)
+from ..tables import TextTable, shown_delta, shown_n, unit_notes
 from .changes import Change, Comparison
+from .tables import difference, marks_notes
 
 NUMBERS = frozenset(range(2, 10))  # columns that hold numbers
 
@@ -115,24 +105,18 @@ def _refuse_twice(comparisons: Sequence[Comparison]) -> None:
 
 
 def _row(change: RecipeChange) -> tuple[str, ...]:
-    first, over = change.first, change.seeds
-    whole = change.change
-    unit, size, found = first.unit, whole.scale, whole.paired
+    whole, over = change.change, change.seeds
+    unit, size = whole.unit, whole.scale
 
     def spread(value: float | None) -> str:
         return shown_delta(value, unit, size).lstrip("+")
 
     return (
-        first.label,
-        shown_metric(first.metric, first.better),
-        shown_value(found.base, unit),
-        shown_value(found.other, unit),
-        shown_delta(found.delta, unit, size),
-        shown_change(found.low, found.high, unit, size, found.clusters),
+        *difference(whole),
         spread(over.sd if over else None),
         spread(over.seed_sd if over else None),
         "  ".join(shown_delta(delta, unit, size) for delta in change.differences),
-        shown_n(found.n, found.clusters),
+        shown_n(whole.paired.n, whole.paired.clusters),
     )
 
 
@@ -143,12 +127,7 @@ def _notes(comparisons: Sequence[Comparison], changes: Sequence[RecipeChange]) -
         "another seed on other samples, not adjusted for the number of metrics"
     )
     notes.append("sd: of the changes over seeds; seed sd: the part of it that the samples do not explain")
-    if any(change.change.rough for change in changes):
-        notes.append(ROUGH_NOTE)
-    if any(change.first.differs for change in changes):
-        notes.append(UNLIKE_NOTE)
-    if any(pair.other.miniature for one in comparisons for pair in one.pairs):
-        notes.append(MINIATURE_NOTE)
+    notes += marks_notes((change.change for change in changes), (pair for one in comparisons for pair in one.pairs))
     tuned = [tuned_from(pair.other for pair in one.pairs) for one in comparisons]
     recipes = {str(t.get("recipe") or t.get("method") or "not on record") for t in tuned}
     if len(recipes) > 1:

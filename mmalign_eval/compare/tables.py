@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..tables import (
     MINIATURE_NOTE,
@@ -23,6 +23,7 @@ from ..tables import (
     unit_notes,
 )
 from .changes import LEVEL, Change, Comparison
+from .checks import Pair
 from .flips import Flip
 
 SAID = 60  # characters of an answer in a table; files have it whole
@@ -81,9 +82,9 @@ def _flip(flip: Flip) -> tuple[str, ...]:
     return (one_line(flip.id), change, *said, flip.metric)
 
 
-def _row(change: Change) -> tuple[str, ...]:
+def difference(change: Change) -> tuple[str, ...]:
+    """The cells that every row of a comparison begins with: task, metric, both values, the difference, its interval."""
     found, unit, scale = change.paired, change.unit, change.scale
-    counted = (found.wins, found.losses, found.ties)
     return (
         change.label,
         shown_metric(change.metric, change.better),
@@ -91,10 +92,28 @@ def _row(change: Change) -> tuple[str, ...]:
         shown_value(found.other, unit),
         shown_delta(found.delta, unit, scale),
         shown_change(found.low, found.high, unit, scale, found.clusters),
+    )
+
+
+def marks_notes(changes: Iterable[Change], pairs: Iterable[Pair]) -> list[str]:
+    """What the marks in these rows mean, and whether they are of toy data."""
+    known = list(changes)
+    said = (
+        (ROUGH_NOTE, any(change.rough for change in known)),
+        (UNLIKE_NOTE, any(change.differs for change in known)),
+        (MINIATURE_NOTE, any(pair.other.miniature for pair in pairs)),
+    )
+    return [note for note, holds in said if holds]
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    found, unit, scale = change.paired, change.unit, change.scale
+    return (
+        *difference(change),
         shown_p(change.p_holm).removeprefix("p").removeprefix("=") or "-",
         marks(change),
         change.verdict if change.significant else "",
-        "/".join("-" if count is None else str(count) for count in counted) if found.wins is not None else "-",
+        f"{found.wins}/{found.losses}/{found.ties}" if found.wins is not None else "-",
         shown_n(found.n, found.clusters),
         shown_delta(found.detectable, unit, scale).lstrip("+"),
     )
@@ -109,10 +128,4 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append("no p: made of all samples at once, undefined on a side, or all samples in one cluster")
     if any(change.paired.detectable is not None for change in changes):
         notes.append("detectable: the smallest change that would be found in 80 % of such comparisons")
-    if any(change.rough for change in changes):
-        notes.append(ROUGH_NOTE)
-    if any(change.differs for change in changes):
-        notes.append(UNLIKE_NOTE)
-    if any(pair.other.miniature for pair in comparison.pairs):
-        notes.append(MINIATURE_NOTE)
-    return [*notes, *comparison.notes]
+    return [*notes, *marks_notes(changes, comparison.pairs), *comparison.notes]

@@ -34,7 +34,7 @@ Line = dict[Any, Any]  # one of `_joined`
 
 
 @dataclass
-class Results:
+class Measured:
     """Everything that was measured, for all tables.
 
     Attributes:
@@ -107,7 +107,7 @@ def folder(result: str) -> str:
 
 
 def measured_rows(
-    results: Results, columns: Sequence[Column], sources: Mapping[str, Source]
+    results: Measured, columns: Sequence[Column], sources: Mapping[str, Source]
 ) -> tuple[list[Row], list[Footnote]]:
     """The rows of one table and their footnotes.
 
@@ -131,7 +131,7 @@ def measured_rows(
     return sorted(rows, key=_place), notes.kept()
 
 
-def _joined(results: Results, columns: Sequence[Column], sources: Mapping[str, Source]) -> pd.DataFrame:
+def _joined(results: Measured, columns: Sequence[Column], sources: Mapping[str, Source]) -> pd.DataFrame:
     """A line for each metric of a result that is in a column, with the row that it belongs to.
 
     Columns: `key` of the table's column; `task`, `metric`, `result`, `folder`, `protocol`, `judge`; `official`:
@@ -170,7 +170,7 @@ def _joined(results: Results, columns: Sequence[Column], sources: Mapping[str, S
     return found
 
 
-def _cell(results: Results, line: Line, source: Source, notes: _Notes) -> Cell:
+def _cell(results: Measured, line: Line, source: Source, notes: _Notes) -> Cell:
     run = results.runs[line["result"]]
     metric = run.result["metrics"][line["metric"]]
     value, low, high = (None if metric[k] is None else metric[k] * source.scale for k in ("value", "low", "high"))
@@ -188,7 +188,7 @@ def _cell(results: Results, line: Line, source: Source, notes: _Notes) -> Cell:
 
 
 def _compared(
-    results: Results, cells: Mapping[str, Cell], row: Sequence[Line], columns: Mapping[str, Column],
+    results: Measured, cells: Mapping[str, Cell], row: Sequence[Line], columns: Mapping[str, Column],
     sources: Mapping[str, Source], notes: _Notes,
 ) -> dict[str, Cell]:  # fmt: skip
     """The cells with differences to the base's; the row's columns are one family of tests."""
@@ -218,7 +218,7 @@ def _compared(
     return found
 
 
-def _row(results: Results, row: Sequence[Line], cells: Mapping[str, Cell], notes: _Notes) -> Row:
+def _row(results: Measured, row: Sequence[Line], cells: Mapping[str, Cell], notes: _Notes) -> Row:
     first = row[0]["result"]
     tuned = results.runs[first].tuned
     bases = [base for line in row if (base := results.base(line["result"]))]

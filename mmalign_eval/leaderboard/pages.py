@@ -17,7 +17,7 @@ from .claims import claims_of
 from .details import DETAILS, details_text
 from .figure import figure_of
 from .markdown import INDEX, index_text, page_text
-from .measured import RESULTS, Results, measured_rows
+from .measured import RESULTS, Measured, measured_rows
 from .model import Footnote, Page, Table
 from .published import PAGES, Paper, data_of, read_papers, read_yaml, table_of
 
@@ -107,7 +107,7 @@ def leaderboard(root: str | Path | None = None, published: Traversable | None = 
         raise BadInput(f"{place}: no such folder; give the folder of the leaderboards")
     data = published if published is not None else data_of(place)
     runs, problems = read_results(place)
-    results = Results(runs)
+    results = Measured(runs)
     papers, spec = read_papers(data), read_yaml(data.joinpath(PAGES))
     try:
         pages = [_page(papers, raw, results) for raw in spec["pages"]]
@@ -129,7 +129,7 @@ def read_results(root: Path | None) -> tuple[dict[str, Run], list[str]]:
     return dict(sorted(named.items())), sorted(problems)
 
 
-def _page(papers: Mapping[str, Paper], raw: Mapping[str, Any], results: Results) -> Page:
+def _page(papers: Mapping[str, Paper], raw: Mapping[str, Any], results: Measured) -> Page:
     tables, footnotes = [], []
     for one in raw["tables"]:
         if one["paper"] not in papers:
