@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadInput, MmevalError, did_you_mean
 from ..runs import Run, by_model, open_runs
 from ..stats.paired import DRAWS, Paired, holm, paired
-from ..tables import is_rough
+from ..tables import counted, is_rough
 from .checks import Pair, notes_on, pair_up, refuse_unlike
 
 if TYPE_CHECKING:
@@ -260,8 +260,21 @@ def compare_runs(
     changes = [change for pair, wanted in zip(pairs, chosen, strict=True) for change in _changes(pair, wanted, draws)]
     adjusted = holm(change.paired.p for change in changes)
     changes = [replace(change, p_holm=p) for change, p in zip(changes, adjusted, strict=True)]
-    notes += [note for pair in pairs for note in notes_on(pair, *names)]
+    notes += [*_too_few(changes, draws), *(note for pair in pairs for note in notes_on(pair, *names))]
     return Comparison(*names, changes, notes, pairs)
+
+
+def _too_few(changes: Sequence[Change], draws: int) -> list[str]:
+    """Whether some would be found among fewer metrics, or by more draws, but cannot be with so few for so many."""
+    tests = sum(change.paired.p is not None for change in changes)
+    floor = 2 / (1 + draws)  # below it chance alone never came so far
+    tested = [c for c in changes if c.paired.test == "randomisation" and not c.significant]
+    if not any(change.paired.p is not None and change.paired.p < floor for change in tested):
+        return []
+    enough = int(tests / LEVEL)
+    return [
+        f"{draws} draws are too few for {counted(tests, 'test')}: give --draws {enough} or more, or fewer --metrics"
+    ]
 
 
 def _changes(pair: Pair, wanted: Sequence[str], draws: int) -> list[Change]:

@@ -273,6 +273,18 @@ def test_a_frame_has_a_row_for_each_change(tmp_path: Path) -> None:
     assert (empty.dtypes == frame.dtypes)[["base", "wins", "p"]].all()
 
 
+def test_too_few_draws_for_so_many_tests_are_told(tmp_path: Path) -> None:
+    """Of 19 draws no p is below 1/20: what is plainly worse would never be called so."""
+    score = mean("score", "x", unit="points")
+    for name, gain in (("base", 0.0), ("other", 1.0)):
+        write_run(tmp_path, name, "toy", [score], records([gain + i / 100 for i in range(60)]), rows="r")
+    few, enough = (compare(tmp_path / "base", tmp_path / "other", draws=draws)[0] for draws in (19, 20))
+    assert not few.changes[0].significant
+    assert few.notes[0] == "19 draws are too few for 1 test: give --draws 20 or more, or fewer --metrics"
+    assert enough.changes[0].significant
+    assert not any("draws" in note for note in enough.notes)
+
+
 def test_another_formula_is_another_metric(tmp_path: Path) -> None:
     write_run(tmp_path, "base", "toy", [ACCURACY], records([0, 1]), rows="r")
     doubled = Metric("accuracy", ACCURACY.stat, Formula("2 * s[0] / s[1]"))
