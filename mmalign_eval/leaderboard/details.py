@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..results import Result
 from ..runs import Run
-from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, shown_p
-from ..tables import escaped as plain
+from ..tables import FEW_CLUSTERS, ROUGH, SIGNIFICANT, escaped, shown_p
 from .model import Cell, Column, Page, Row
 
 DETAILS = "details"  # name of the page
@@ -23,6 +23,7 @@ INTRO = (
 )
 NOTHING = "Nothing is measured yet: `mmeval leaderboard add RUN` takes results in."
 Facts = Iterator[tuple[str, str]]
+plain = lru_cache(4096)(escaped)  # results of one benchmark, and of one model, have most facts in common
 
 
 @dataclass(frozen=True)
