@@ -24,6 +24,7 @@ from .stats import Estimate, Sums
 from .sums_file import sums_from, sums_to
 
 SCHEMA = 2
+AGAIN = "run the same command again to rewrite it"  # the cure of a damaged result
 FOLDER_BYTES = 180  # of a model's folder: file systems take 255, and a fingerprint may be appended
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 Result = dict[str, Any]
@@ -139,7 +140,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     except OSError as error:
         raise Damaged(f"{file}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{file}: damaged result file ({error}); run the same command again to rewrite it") from error
+        raise Damaged(f"{file}: damaged result file ({error}); {AGAIN}") from error
     if not isinstance(result, dict) or result.get("kind") != "mmeval-result":
         raise BadInput(f"{file}: not a result file of mmeval")
     if result.get("schema") != SCHEMA:
@@ -147,7 +148,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         cure = "run the same command again, its answers are kept in the store" if older else "use a newer mmeval"
         raise Damaged(f"{file}: result schema {result.get('schema')}, this version reads {SCHEMA}: {cure}")
     if cause := damage(result):
-        raise Damaged(f"{file}: damaged result file ({cause}); run the same command again to rewrite it")
+        raise Damaged(f"{file}: damaged result file ({cause}); {AGAIN}")
     return result
 
 
@@ -190,9 +191,9 @@ def _sample(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{where}: no sample ({error}); run the same command again to rewrite it") from error
+        raise Damaged(f"{where}: no sample ({error}); {AGAIN}") from error
     if cause := row_damage(row):
-        raise Damaged(f"{where}: no sample ({cause}); run the same command again to rewrite it")
+        raise Damaged(f"{where}: no sample ({cause}); {AGAIN}")
     found: dict[str, Any] = row
     return found
 
@@ -200,13 +201,13 @@ def _sample(line: bytes, where: str) -> dict[str, Any]:
 def _beside(path: Path, part: dict[str, str]) -> bytes:
     file = path.parent / part["file"]
     if not file.is_file():
-        raise Damaged(f"{file}: missing; run the same mmeval command again to rewrite it")
+        raise Damaged(f"{file}: missing; {AGAIN}")
     try:
         data = file.read_bytes()
     except OSError as error:
         raise Damaged(f"{file}: cannot be read ({error.strerror or error})") from error
     if hashlib.sha256(data).hexdigest() != part["sha256"]:
-        raise Damaged(f"{file}: changed or truncated since {path.name} was written")
+        raise Damaged(f"{file}: changed or truncated since {path.name} was written; {AGAIN}")
     return data
 
 

@@ -106,7 +106,7 @@ def test_equal_results_are_equal_bytes(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda file: file.unlink(), "missing; run the same mmeval command again"),
+        (lambda file: file.unlink(), "missing; run the same command again"),
         (lambda file: file.write_bytes(file.read_bytes()[:-7]), "changed or truncated since toy.json was written"),
         (lambda file: file.write_bytes(file.read_bytes() + b"\n"), "changed or truncated"),
         (lambda file: file.write_bytes(b""), "changed or truncated"),

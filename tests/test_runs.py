@@ -51,7 +51,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda p: p.write_text(""), "damaged result file"),
     "older": (schema(1), "result schema 1, this version reads 2: run the same command again, its answers are kept"),
     "newer": (schema(99), "result schema 99, this version reads 2: use a newer mmeval"),
-    "no sums": (lambda p: sums_of(p).unlink(), "toy.sums.npz: missing; run the same mmeval command again"),
+    "no sums": (lambda p: sums_of(p).unlink(), "toy.sums.npz: missing; run the same command again"),
     "cut": (lambda p: sums_of(p).write_bytes(sums_of(p).read_bytes()[:99]), "toy.sums.npz: changed or truncated"),
     "not text": (lambda p: p.write_bytes(b"\xff\xfe"), "damaged result file"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,8 +77,8 @@ def add(
     """Check results against their own sums and copy them in.
 
     Samples are not copied: they are large, and prompts, images and answers are not ours to publish. Nor are command
-    lines, paths and server addresses. A result that is damaged, changed by hand or partial is left out, and the exit
-    code is 1; the others are taken.
+    lines, paths and server addresses. A result that is damaged or partial, or whose values or signature are not those
+    of its content, is left out, and the exit code is 1; the others are taken.
     """
     from ..leaderboard.add import add as take
     from ..runs import open_runs
@@ -112,7 +113,7 @@ def _regenerate(place: Path, *, check: bool) -> int:
             print(f"{what:<9}  {path}")
         if len(written) < len(files):
             print(f"unchanged  {len(files) - len(written)} files")
-    _complain(board.problems)
+    _complain(board.problems, place)
     return EXIT_WANTING if found or board.problems else EXIT_OK
 
 
@@ -129,13 +130,12 @@ def _update(place: Path, names: list[str], *, check: bool) -> int:
             print(f"unchanged  {file}")
         elif check:
             stale = True
-            print(
-                f"mmeval: {file}: a region is not up to date; run mmeval leaderboard --update {file}", file=sys.stderr
-            )
+            cure = f"mmeval leaderboard{_said_root(place)} --update {file}"
+            print(f"mmeval: {file}: a region is not up to date; run {cure}", file=sys.stderr)
         else:
             write_file(file, after)
             print(f"updated    {file}")
-    _complain(regions.problems)
+    _complain(regions.problems, place)
     return EXIT_WANTING if stale or regions.problems else EXIT_OK
 
 
@@ -150,6 +150,9 @@ def _export(place: Path, form: str, names: list[str], model: str, out: str) -> i
         raise BadInput("--model NAME goes with --format model-index, which needs it")
     board = read(place)
     pages = [board.page(name) for name in names] or list(board.pages)
+    for page in pages:
+        if names and form != "json" and not page.tables:
+            raise BadInput(f"--page {page.name}: has no table of models; --format json has all of it")
     if form == "model-index":
         text = formats.as_model_index(pages, board.runs, model)
     else:
@@ -158,7 +161,7 @@ def _export(place: Path, form: str, names: list[str], model: str, out: str) -> i
         sys.stdout.write(text)
     else:
         write_file(Path(out), text)
-    _complain(board.problems)
+    _complain(board.problems, place)
     return EXIT_WANTING if board.problems else EXIT_OK
 
 
@@ -167,6 +170,11 @@ def _said_root(place: Path) -> str:
     return "" if place == Path(ROOT) else f" --root {place}"
 
 
-def _complain(problems: Iterable[str]) -> None:
+def _complain(problems: Iterable[str], place: Path | None = None) -> None:
+    """A line each; of results in the leaderboard of `place` with the cure that is theirs: no run wrote them there."""
+    from ..results import AGAIN
+
     for problem in problems:
+        if place is not None and problem.startswith(f"{place / 'results'}{os.sep}"):
+            problem = problem.replace(AGAIN, f"take it in again with mmeval leaderboard add{_said_root(place)}")
         print(f"mmeval: {problem}", file=sys.stderr)

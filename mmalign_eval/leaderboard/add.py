@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import BadInput, Damaged, MmevalError
 from ..files import write_whole
-from ..results import Result, model_folder, read_result, signature
+from ..results import AGAIN, Result, model_folder, read_result, signature
 from ..runs import Run
 from .measured import RESULTS
 
@@ -89,7 +89,7 @@ def check(run: Run, *, force: bool = False) -> None:
         raise Damaged(f"{run.path}: changed by hand: its signature is {said}, its content's {found}")
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise Damaged(f"{run.path}: {wrong[0]}{more}; run the same command again to rewrite it")
+        raise Damaged(f"{run.path}: {wrong[0]}{more}; {AGAIN}")
     if not force and (missing := partial(result)):
         raise Damaged(f"{run.path}: partial: {missing}; run it whole, or take it as it is with --force")
 

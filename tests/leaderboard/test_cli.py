@@ -140,6 +140,8 @@ def test_damaged_results_are_one_line_each_and_the_rest_is_done(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1, said
     assert str(bad.parent / "boolq@paper.") in said[0]
+    again = f"take it in again with mmeval leaderboard add --root {root}"  # no run wrote it there
+    assert ("use a newer mmeval" if damage == "future" else again) in said[0]
     text = (root / "nlp.md").read_text()
     assert "[50.0%](details.md#base:boolq@paper)" in text
     assert "[50.0%](details.md#other:mathqa@paper)" in text
@@ -266,6 +268,7 @@ def test_model_index_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--format", "csv", "--model", "tuned"], "--model NAME goes with --format model-index"),
         (["--format", "model-index", "--model", "tunde"], "did you mean 'tuned'?"),
         (["--format", "csv", "--check"], "--format csv: does not go with --check"),
+        (["--format", "csv", "--page", "claims"], "--page claims: has no table of models; --format json"),
         (["--page", "nlp"], "--page: goes with --format"),
         (["-o", "x"], "--out: goes with --format"),
         (["--format", "csv", "-o", "no/such/folder/x.csv"], "cannot write no/such/folder/x.csv"),

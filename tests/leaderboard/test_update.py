@@ -108,7 +108,8 @@ def test_a_page_and_a_table_in_a_readme(root: Path, tmp_path: Path, capsys: pyte
         "# Mine\n<!-- mmeval:page nlp -->\n<!-- /mmeval -->\nand\n<!-- mmeval:table sft -->\n<!-- /mmeval -->\n",
     )
     assert update(root, file, check=True) == 1
-    assert "README.md: a region is not up to date" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"README.md: a region is not up to date; run mmeval leaderboard --root {root} --update {file}" in said
     assert update(root, file) == 0
     text = file.read_text()
     assert "| LLaMA2 + MM-lora | published | 46.6% (+0.7%) |" in text
