@@ -56,18 +56,13 @@ def index_text(title: str, intro: str, pages: Sequence[Page], results: Iterable[
     return "\n".join(lines)
 
 
-def table_lines(table: Table, *, linked: bool = True) -> list[str]:
-    """A table's lines.
-
-    Args:
-        table: The table.
-        linked: Whether measured numbers link to the details page beside it, and footnotes are referred to.
-    """
-    titles = [plain(column.title) + (_references(column.notes) if linked else "") for column in table.shown_columns]
+def table_lines(table: Table) -> list[str]:
+    """A table's lines: measured numbers link to the details page beside it, footnotes are referred to."""
+    titles = [plain(column.title) + _references(column.notes) for column in table.shown_columns]
     lines = _header(["model", "rows", *titles], 2)
     for row in table.rows:
-        cells = [plain(row.name), row.origin + (_references(row.notes) if linked else "")]
-        cells += [_cell(table, row, column, linked) for column in table.shown_columns]
+        cells = [plain(row.name), row.origin + _references(row.notes)]
+        cells += [_cell(table, row, column) for column in table.shown_columns]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -77,10 +72,10 @@ def footnote_lines(footnotes: Iterable[Footnote]) -> list[str]:
     return [line for note in footnotes for line in (f"[^{note.key}]: {plain(note.text)}", "")]
 
 
-def _cell(table: Table, row: Row, column: Column, linked: bool) -> str:
+def _cell(table: Table, row: Row, column: Column) -> str:
     text = plain(table.text(row, column))
     cell = row.cells.get(column.key)
-    if cell is None or not linked:
+    if cell is None:
         return text
     notes = [*cell.notes]
     for other in table.columns:

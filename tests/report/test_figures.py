@@ -395,7 +395,7 @@ def test_bytes_are_equal_in_other_circumstances(tmp_path: Path) -> None:
 
 def test_golden() -> None:
     """A small figure, to the byte: what changes it changes every figure that is committed somewhere."""
-    figure = grouped_bars("Two", ["g"], ["a & b"], [[0.5]], "fraction", intervals=[[(0.25, 0.75)]], caption="How.")
+    figure = grouped_bars("Two", ["g"], ["a & b"], [[0.5]], "fraction", caption="How.")
     assert figure is not None
     assert figure.svg.encode() == Path(__file__).with_name("test_figures_golden.svg").read_bytes()
 

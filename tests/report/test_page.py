@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -12,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmalign_eval.cli.main import main
 from mmalign_eval.compare.tables import comparison_table
@@ -235,6 +238,18 @@ def test_the_verb_writes_page_and_figures(world: Path, tmp_path: Path, capsys: p
     assert "tuned against plain" in out.read_text(encoding="utf-8")
     assert list((tmp_path / "f").glob("*.svg"))
     assert os.stat(out).st_mode & 0o777 == 0o644
+
+
+def test_base_number_of_samples_and_size_of_thumbnails_can_be_chosen(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    chosen = ["--base", "other", "--samples", "5", "--thumbnail", "32"]
+    assert main(["report", str(world), "-o", str(out), *chosen]) == 0
+    text = out.read_text(encoding="utf-8")
+    (data,) = [json.loads(script) for script in Elements(text).scripts if script.startswith("{")]
+    assert data["models"][0] == "other"
+    assert [task["shown"] for task in data["tasks"]] == [5, 5]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in data["pictures"]]
+    assert {max(picture.size) for picture in pictures} == {32}
 
 
 def test_training_curves(world: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from .figure import Figure, named
 from .rows import Block, Cell, Row, row_chart
 
 Values = Sequence[Sequence[float | None]]
-Interval = tuple[float | None, float | None]
 AXES = {"fraction": "%", "percent": "%"}  # what numbers are in as they are shown; other units are called by their name
 
 
@@ -25,10 +24,8 @@ def grouped_bars(
     values: Values,
     unit: str,
     *,
-    intervals: Sequence[Sequence[Interval]] | None = None,
     texts: Sequence[Sequence[str]] | None = None,
     caption: str = "",
-    name: str = "",
 ) -> Figure | None:
     """A group of bars for each thing measured, a bar for each model; None if there is not one value.
 
@@ -38,25 +35,20 @@ def grouped_bars(
         series: The models.
         values: Of each group and series; None where there is none.
         unit: Of all values: `fraction` is shown as percent, as in tables.
-        intervals: Ends of their 95 % intervals.
         texts: The values as printed; as tables write them if not given.
         caption: How to read it; stands below the title.
-        name: Of the figure's file; made of the title if not given.
     """
     if all(value is None for row in values for value in row):
         return None
     texts = texts or [[shown_value(value, unit) for value in row] for row in values]
 
-    def shown(value: float | None) -> float | None:
-        return None if value is None else value * shown_scale(unit)
-
     def cell(g: int, s: int) -> Cell:
-        low, high = intervals[g][s] if intervals else (None, None)
-        return Cell(shown(values[g][s]), (shown(low), shown(high)), (texts[g][s],))
+        value = values[g][s]
+        return Cell(None if value is None else value * shown_scale(unit), texts=(texts[g][s],))
 
     rows = tuple(
         Row(group, model, s, (cell(g, s),)) for g, group in enumerate(groups) for s, model in enumerate(series)
     )
     svg = row_chart(title, caption, [Block(("",), AXES.get(unit, unit), rows)], bars=True)
     data = (("", *series), *((group, *texts[g]) for g, group in enumerate(groups)))
-    return Figure(name or named(title), title, caption, svg, data)
+    return Figure(named(title), title, caption, svg, data)
