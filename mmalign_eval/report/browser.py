@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from .rows import LONGEST, SCORED, Row, sample_of, trimmed
 from .thumbnails import Watch, spread
 
 SHARED = 3000  # samples of a page unless told otherwise, shared between its tasks
-LENGTHS = (LONGEST, 2000, 1000, 500, 250)  # characters kept of a text: the first at which the budget holds
+# characters kept of a text: the first at which the budget holds
+LENGTHS = (LONGEST, 3000, 2000, 1500, 1200, 1000, 800, 650, 500, 400, 320, 250)
 
 
 @dataclass
@@ -84,11 +86,14 @@ def browse(models: Mapping[str, Sequence[Run]], per_task: int | None, budget: in
     for task, names in zip(tasks, chosen, strict=True):
         loaded.append(_load(task, names))
         advance(1, 0)
-    for length in LENGTHS:
+
+    def holds(length: int) -> bool:
         _fill(found, tasks, chosen, loaded, length)
-        if len(to_json(found.samples).encode("utf-8")) <= budget:
-            break
-    if length != LENGTHS[0]:
+        return len(to_json(found.samples).encode("utf-8")) <= budget
+
+    if not holds(LENGTHS[0]):
+        length = LENGTHS[1 + bisect_left(LENGTHS[1:-1], True, key=holds)]
+        _fill(found, tasks, chosen, loaded, length)
         found.notes.append(f"to keep the page's size, of long texts {length:,} characters are shown")
     return found
 

@@ -58,9 +58,9 @@ def _trimmed_answer(answer: Row) -> Row:
     return {"text": _cut(str(answer.get("text") or ""))}
 
 
-def _cut(text: str, length: int = LONGEST, tail: bool = False) -> Row:
+def _cut(text: str, tail: bool = False) -> Row:
     """A text with its length; of a long one the beginning, or the end where the end is what matters (a prompt)."""
-    return {"text": text[-length:] if tail else text[:length], "n": len(text)}
+    return {"text": text[-LONGEST:] if tail else text[:LONGEST], "n": len(text)}
 
 
 def _as_text(value: Any) -> str:
@@ -150,10 +150,11 @@ def _piece(piece: Row, length: int) -> Row:
     if "options" in piece:
         options = [_text(option, length) for option in piece["options"]]
         return {"k": options, "l": piece["logprobs"], "c": piece["chosen"]}
-    found: Row = {"t": _text(piece["text"], length)}
-    if len(piece.get("pieces", ())) > 1:
-        found["h"] = _shortened(piece["pieces"], length)
-    return found
+    text = _text(piece["text"], length)
+    if len(piece.get("pieces", ())) < 2:
+        return {"t": text}
+    found: Row = {"h": _shortened(piece["pieces"], length)}  # the text in pieces: the page's script joins them
+    return found if isinstance(text, str) else {**found, "n": text[1]}
 
 
 def _shortened(pieces: Iterable[str], length: int) -> list[str]:

@@ -97,6 +97,21 @@ def test_an_answer_without_a_verdict_is_neither_right_nor_wrong(tmp_path: Path) 
     assert b["j"] == [["hm", "no verdict"], ["hm", "0.5"]]
 
 
+def test_a_marked_text_is_on_the_page_once(tmp_path: Path) -> None:
+    said = "A dog. " + "word " * 1000
+    record = {
+        "id": "s",
+        "cluster": "s",
+        "x": 0.0,
+        "answer": said,
+        "mentions": [["dog", "dog"]],
+        "hallucinated": ["dog"],
+    }
+    write_run(tmp_path, "m", "quiz", [ACCURACY], [record])
+    (piece,) = browsed(tmp_path).samples[0]["a"][0]["x"]
+    assert piece == {"h": ["A ", "dog", said[5:4000]], "n": len(said)}
+
+
 def test_long_texts_are_cut_with_their_length(tmp_path: Path) -> None:
     found = browsed(write_hostile(tmp_path))
     answer, prompt = found.samples[-1]["a"][0]["x"][0]["t"], found.samples[-1]["q"][0]
@@ -114,6 +129,8 @@ def test_a_budget_cuts_texts_further(tmp_path: Path) -> None:
     assert len(text) in LENGTHS[1:]
     assert length == 5000
     assert any("characters are shown" in note for note in found.notes)
+    longer = LENGTHS[LENGTHS.index(len(text)) - 1]
+    assert len(to_json(found.samples)) + 40 * (longer - len(text)) > 50_000  # no more would have fitted
 
 
 def test_a_result_without_samples_stands_in_the_tables_only(tmp_path: Path) -> None:

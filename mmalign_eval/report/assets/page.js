@@ -24,6 +24,10 @@
   if (!source) return;
   const { models, tasks, samples, pictures, sizes } = JSON.parse(source.textContent);
 
+  for (const answer of samples.flatMap((sample) => sample.a)) {
+    for (const one of answer?.x ?? []) if (one.h) one.t = one.n ? [one.h.join(""), one.n] : one.h.join("");
+  }
+
   // --- text -----------------------------------------------------------------------------------------------------------
   const PAGE = 50; // samples at a time
   const CLAMP = 600; // characters before "show all",
