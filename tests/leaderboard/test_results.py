@@ -1,0 +1,29 @@
+"""The results that the leaderboards are made of: their intervals are those that today's statistics give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmalign_eval.metrics.base import Metric
+from mmalign_eval.results import find_results, read_result, read_sums
+from mmalign_eval.stats import estimate
+
+RESULTS = Path(__file__).parents[2] / "leaderboards" / "results"
+
+
+@pytest.mark.parametrize("path", find_results(RESULTS), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_intervals_are_those_of_the_sums(path: Path) -> None:
+    """If not: run the miniature again and `mmeval leaderboard add` it."""
+    result = read_result(path)
+    sums = read_sums(path, result)
+    for name, found in result["metrics"].items():
+        made = sums.metrics[name]
+        if made.formula is None:
+            continue
+        metric = Metric(name, lambda _: (), made.formula, unit=found["unit"], proportion=made.proportion)
+        clusters, sizes = sums.drawn(made.group)
+        again = estimate(metric, clusters, sums.groups[made.group].n, sizes=sizes)
+        for part in ("value", "low", "high", "stderr", "n", "clusters"):
+            assert getattr(again, part) == pytest.approx(found[part], rel=1e-9, abs=1e-12), (name, part)
