@@ -162,3 +162,14 @@ def change(metric: str, delta: float | None, low: float | None, high: float | No
 
 def compared(*changes: Change, base: str = "base", other: str = "tuned") -> Comparison:
     return Comparison(base, other, list(changes))
+
+
+CHANGES = compared(
+    change("accuracy", 0.05, 0.02, 0.08, p=0.001),
+    change("yes_ratio", -0.08, -0.12, -0.04, p=0.001, better="neither"),
+    change("CHAIRi", -7.5, -10.0, -4.0, p=0.0005, unit="percent", better="lower", task="objects", base=19.0),
+    change("total", 2.0, -4.0, 8.0, p=0.6, unit="percent", clusters=33, task="vet", base=30.0),
+    change("undefined", None, None, None, p=None),
+    change("sum", -145.0, -200.0, -50.0, p=0.008, unit="points", task="sums", base=400.0),
+    change("CIDEr", 0.04, 0.01, 0.07, p=0.02, unit="points", task="captions", base=1.2),
+)

@@ -77,21 +77,7 @@ def _severity_figure(task: TaskRuns, family: families.Severities) -> Figure:
     for i, model in enumerate(task.runs):
         value = _scaled(task.of(model, family.clean))[0]
         levels += [] if value is None else [(value, i)]
-    panels = [
-        Panel(
-            kind,
-            tuple(
-                Line(
-                    i,
-                    tuple(_at(severity, model, task.of(model, name), task.crowded) for severity, name in by.items()),
-                    shift=(i - (len(task.runs) - 1) / 2) * min(6.0, 1.6 * INSET / len(task.runs)),
-                )
-                for i, model in enumerate(task.runs)
-            ),
-            tuple(levels),
-        )
-        for kind, by in family.names.items()
-    ]
+    panels = [_severity_panel(task, kind, by, levels) for kind, by in family.names.items()]
     title = task.titled(f"{family.metric} by kind and severity")
     caption = ("Dashed level, open mark: without corruption. " if levels else "") + _panel_note(task, names)
     svg = point_chart(
@@ -112,6 +98,22 @@ def _severity_figure(task: TaskRuns, family: families.Severities) -> Figure:
         *((kind, severity, *(_text(task.of(m, name)) for m in task.runs)) for kind, severity, name in shown),
     )
     return Figure(named(task.label, family.metric, "by severity"), title, caption, svg, data)
+
+
+def _severity_panel(
+    task: TaskRuns, kind: str, names: Mapping[int, str], levels: Sequence[tuple[float, int]]
+) -> Panel:  # fmt: skip
+    """A line for each model; names of the metric by severity."""
+    step = min(6.0, 1.6 * INSET / len(task.runs))
+    lines = tuple(
+        Line(
+            i,
+            tuple(_at(severity, model, task.of(model, name), task.crowded) for severity, name in names.items()),
+            shift=(i - (len(task.runs) - 1) / 2) * step,
+        )
+        for i, model in enumerate(task.runs)
+    )
+    return Panel(kind, lines, tuple(levels))
 
 
 def _panel_note(task: TaskRuns, names: Sequence[str]) -> str:
