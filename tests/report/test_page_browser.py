@@ -436,6 +436,7 @@ def test_without_javascript_there_are_tables_and_figures(tab: Open) -> None:
     assert one.page.locator("table").first.is_visible()
     assert one.page.locator("svg").first.is_visible()
     assert "need JavaScript" in one.page.locator("#samples").inner_text()
+    assert not one.page.locator("#samples").locator("button, select, input").first.is_visible()  # none would do a thing
 
 
 TIMED = """async () => {

@@ -23,6 +23,7 @@
   const source = get("data");
   if (!source) return;
   const { models, tasks, samples, pictures, sizes } = JSON.parse(source.textContent);
+  get("chooser").hidden = false;
 
   for (const answer of samples.flatMap((sample) => sample.a)) {
     for (const one of answer?.x ?? []) if (one.h) one.t = one.n ? [one.h.join(""), one.n] : one.h.join("");
