@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import EXIT_OK, EXIT_TOO_MANY_ERRORS, BadInput, did_you_mean
+from ..errors import EXIT_OK, EXIT_TOO_MANY_ERRORS, EXIT_WANTING, BadInput, did_you_mean
 from .names import split_names
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def run(
     print_results(outcome.results, outcome.paths, against)
     for line in problems:
         print(f"mmeval: {line}", file=sys.stderr)
-    return EXIT_TOO_MANY_ERRORS if outcome.errors > settings.max_errors else EXIT_OK
+    if outcome.errors > settings.max_errors:
+        return EXIT_TOO_MANY_ERRORS
+    return EXIT_WANTING if problems else EXIT_OK
 
 
 def read_config(path: str) -> dict[str, Any]:

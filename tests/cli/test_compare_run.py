@@ -69,6 +69,23 @@ def test_a_base_that_is_not_there_is_told_before_the_run(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_result_of_the_base_is_told_and_the_rest_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    isolate_registry(monkeypatch)
+    assert toy_run(tmp_path, RIGHT, "good") == 0
+    good = tmp_path / "out" / "good"
+    (good / "later.json").write_text('{"kind": "mmeval-result", "schema": 99}')
+    capsys.readouterr()
+    assert toy_run(tmp_path, WRONG, "bad", "--base", str(good)) == 1
+    said = capsys.readouterr()
+    assert "-50.0 p=.12" in said.out
+    assert (
+        said.err.splitlines()[-1]
+        == f"mmeval: {good}/later.json: result schema 99, this version reads 2: use a newer mmeval"
+    )
+
+
 def test_a_tuned_model_finds_its_base_in_the_same_run(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "out"
     arguments = ["--model", "mini:lm", "--model", "mini", "--tasks", "boolq", "--limit", "24", "--out", str(out)]
