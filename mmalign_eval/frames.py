@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, Damaged, did_you_mean
 from .runs import Run, by_model, open_runs
-from .scores import said, sample_scores
+from .scores import judged, said, sample_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ class Results:
     def _sample_rows(self, run: Run, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         shared, scores = self._shared(run), sample_scores(run.result, run.sums)
         for row in rows:
-            score, record = scores.get(row["id"]), row["record"] or {}
+            score, record = scores.get(row["id"]) if judged(row) else None, row["record"] or {}
             yield {
                 **shared,
                 **{name: row[name] for name in ("id", "part", "cluster", "status", "error", "reference")},

@@ -60,6 +60,15 @@ def sample_scores(result: Result, sums: Sums) -> dict[str, Score]:
     return found
 
 
+def judged(row: Mapping[str, Any]) -> bool:
+    """Whether a row's score is a judge's: False where a judge was asked and no reply held a verdict.
+
+    Metrics count such an answer as the benchmark's tool does; of the answer itself that score says nothing.
+    """
+    verdicts = [one.get("verdict") for one in row.get("judged", ())]
+    return not verdicts or any(verdict is not None for verdict in verdicts)
+
+
 def said(row: Mapping[str, Any]) -> str:
     """What a model answered to a sample, as text; of options the likeliest, in the words of `row["reference"]`.
 

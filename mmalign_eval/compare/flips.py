@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..runs import Run
-from ..scores import Score, answer_text, sample_scores
+from ..scores import Score, answer_text, judged, sample_scores
 from ..tables import one_line
 from .checks import Pair
 
@@ -52,7 +52,8 @@ class Flip:
 def flips_of(pair: Pair) -> list[Flip]:
     """The samples that changed: those that got worse first, the larger changes before the smaller, then as asked.
 
-    Samples count by the first metric that has a value for each of them alone (`scores.sample_scores`).
+    Samples count by the first metric that has a value for each of them alone (`scores.sample_scores`); those on which
+    a judge gave one side no verdict are no change.
 
     Raises:
         Damaged: A samples file is missing (tables do without) or not the one that the result was written with.
@@ -64,6 +65,8 @@ def flips_of(pair: Pair) -> list[Flip]:
     base, other = (_rows(run, changed) for run in (pair.base, pair.other))
     found = []
     for name, row in other.items():
+        if not (judged(row) and judged(base[name])):
+            continue
         metric, before, after = changed[name]
         about = pair.other.result["metrics"][metric]
         found.append(

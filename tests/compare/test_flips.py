@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mmalign_eval import load_results
 from mmalign_eval.compare import compare
 from mmalign_eval.compare.flips import Flip, flips_of, said
 from mmalign_eval.errors import Damaged
@@ -92,3 +93,12 @@ def test_without_samples_there_is_one_clear_line(tmp_path: Path) -> None:
 )
 def test_what_was_said(answers: list[dict[str, Any]], expected: str) -> None:
     assert said({"answers": answers}) == expected
+
+
+def test_an_answer_that_the_judge_gave_no_verdict_on_is_no_change(tmp_path: Path) -> None:
+    silent, spoke = [{"text": "hm", "verdict": None}], [{"text": "good", "verdict": 1.0}]
+    base = [{**row, "judged": spoke} for row in answered([1, 1, 1])]
+    other = [{**row, "judged": said} for row, said in zip(answered([0, 0, 1]), (silent, spoke, spoke), strict=True)]
+    assert [flip.id for flip in flips(tmp_path, base, other)] == ["s001"]
+    scores = load_results(tmp_path / "other").samples.set_index("id")["score"]
+    assert scores.isna().to_dict() == {"s000": True, "s001": False, "s002": False}
