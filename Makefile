@@ -4,6 +4,7 @@
 #   make test        the tests (minutes)       ARGS="-k store" selects
 #   make test-slow   the slow tests
 #   make lint types  ruff and mypy
+#   make pages       whether the leaderboards' pages are what their files give
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR another virtual environment.
 
@@ -16,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 DECLARED := pyproject.toml setup.py constraints.txt
 PYTEST := $(BIN)/python -m pytest -rs --durations=15
 
-.PHONY: demo install dev test test-slow lint types clean
+.PHONY: demo install dev test test-slow lint types pages clean
 .DELETE_ON_ERROR:
 
 # One thread: on a model this small a second one costs more than it brings.
@@ -64,6 +65,9 @@ types: dev
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/mmalign_eval
 	@ln -s $(CURDIR)/mmalign_eval/* $(CURDIR)/tasks $(CURDIR)/tuning $(TYPES)/mmalign_eval/
 	cd $(TYPES) && $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p mmalign_eval
+
+pages: dev
+	$(BIN)/mmeval leaderboard --check
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
