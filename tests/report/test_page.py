@@ -347,7 +347,7 @@ def test_the_verb_loads_no_model_library() -> None:
 
 @pytest.mark.slow
 def test_three_thousand_samples_of_three_models(tmp_path: Path) -> None:
-    """Under 15 MB and 1 GB, with a picture for each sample; the goal of 30 s is doubled for a machine that others use."""
+    """Under 15 MB and 1 GB, with a picture for each sample; the goal of 30 s is doubled for a crowded machine."""
     ran = subprocess.run(
         [sys.executable, str(REPO / "benchmarks" / "report.py"), "--runs", "1"],
         capture_output=True,
