@@ -49,7 +49,7 @@ def shown_metrics(result: Result) -> list[Shown]:
 def results_table(lines: Sequence[Line]) -> TextTable:
     """Value and interval of every metric, against the base where there is one, and what to know about them."""
     several = len({line.model for line in lines}) > 1
-    bases = list(dict.fromkeys(line.comparison.base for line in lines if line.comparison))
+    bases = list(dict.fromkeys(c.base for c in (line.comparison for line in lines) if c and c.changes))
     against = ([f"vs {bases[0]}"] if len(bases) == 1 else ["vs base"]) if bases else []
     columns = [*(["model"] if several else []), "task", "metric", "value", "95% CI", *against, "n", "protocol", "data"]
     rows = tuple(
@@ -122,8 +122,9 @@ def _comparing(lines: Sequence[Line], several_bases: bool) -> list[str]:
     notes = []
     for one in {id(line.comparison): line.comparison for line in lines}.values():
         if one is not None:
-            whose = f"{one.other} against {one.base}: " if several_bases else ""
-            notes += [f"{whose}{note}" for note in (family_note(one), *one.notes) if _matters(note)]
+            whose = f"{one.other} against {one.base}: " if several_bases or not one.changes else ""
+            told = [family_note(one)] if one.changes else []
+            notes += [f"{whose}{note}" for note in (*told, *one.notes) if _matters(note)]
     return notes
 
 

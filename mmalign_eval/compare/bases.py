@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import BadInput, MmevalError
 from ..results import read_result
 from ..runs import RESCORED, Run, tuned_from, weights_of
-from .changes import Comparison, compare_runs, model_runs
+from .changes import ONLY, Comparison, compare_runs, model_runs
 
 
 def folder_of_base(runs: Sequence[Run], place: Path) -> Path | None:
@@ -75,7 +75,8 @@ def against_bases(paths: Sequence[Path], named: str = "") -> tuple[dict[Path, tu
             beside it.
 
     Returns:
-        Folder of a model to its comparison and the base's folder, and a line for each that could not be made.
+        Folder of a model to its comparison and the base's folder (without changes where nothing is comparable: its
+        notes say why), and a line for each that could not be made.
     """
     found: dict[Path, tuple[Comparison, Path]] = {}
     problems: list[str] = []
@@ -90,7 +91,12 @@ def against_bases(paths: Sequence[Path], named: str = "") -> tuple[dict[Path, tu
             found[folder] = compare_runs(base, runs, skip=True), place
         except MmevalError as error:
             problems.append(str(error))
-    return {folder: one for folder, one in found.items() if one[0].changes}, list(dict.fromkeys(problems))
+    common = {
+        folder: one
+        for folder, one in found.items()
+        if one[0].changes or any(not n.startswith(ONLY) for n in one[0].notes)
+    }
+    return common, list(dict.fromkeys(problems))
 
 
 def _models(place: Path) -> list[tuple[Path, dict[str, Any]]]:

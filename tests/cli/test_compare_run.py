@@ -134,3 +134,14 @@ def test_ways_on_are_commands_that_a_shell_takes(tmp_path: Path, capsys: Capture
     path = write_run(tmp_path / "my results", "a", "toy", [ACCURACY], records([1, 0, 1]), rows="r")
     print_results([read_result(path)], [path])
     assert f"mmeval report '{tmp_path}/my results/a'" in capsys.readouterr().out
+
+
+def test_a_run_says_why_it_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    isolate_registry(monkeypatch)
+    assert toy_run(tmp_path, RIGHT, "good", "--limit", "2") == 0
+    good = tmp_path / "out" / "good"
+    capsys.readouterr()
+    assert toy_run(tmp_path, WRONG, "bad", "--base", str(good)) == 0
+    out = capsys.readouterr().out
+    assert "vs good" not in out
+    assert "bad against good: toy is not compared: samples the first 2 against all" in out
