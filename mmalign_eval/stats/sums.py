@@ -129,7 +129,6 @@ def _group(metric: Metric, records: Sequence[Record], cluster: np.ndarray) -> Gr
     kept = [i for i, record in enumerate(records) if metric.keep is None or metric.keep(record)]
     if not kept:
         return Group("sample", np.zeros(0, np.int32), np.zeros((0, 1)), 0)
-    kept.sort(key=lambda i: str(records[i].get("id", i)))  # the order of samples changes nothing
     members: dict[int, list[int]] = {}
     for i in kept:
         members.setdefault(int(cluster[i]), []).append(i)
@@ -138,7 +137,8 @@ def _group(metric: Metric, records: Sequence[Record], cluster: np.ndarray) -> Gr
     if len(places) == len(kept):
         rows = np.array([members[c][0] for c in places], dtype=np.int32)
         return Group("sample", rows, together, len(kept))
-    rows = np.array([i for c in places for i in members[c]], dtype=np.int32)
+    by_id = {c: sorted(members[c], key=lambda i: str(records[i].get("id", i))) for c in places}
+    rows = np.array([i for c in places for i in by_id[c]], dtype=np.int32)  # their order must change no interval
     each = np.array([metric.stat([records[i]]) for i in rows], dtype=np.float64)
     starts = np.cumsum([0, *(len(members[c]) for c in places[:-1])])
     if each.shape[1:] == together.shape[1:] and np.allclose(np.add.reduceat(each, starts), together, rtol=1e-9):
