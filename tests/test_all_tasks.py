@@ -46,10 +46,6 @@ EXCEPTIONS = {
     ("ethics", "ethics_utilitarianism/acc"): "and its utilities",
     ("ethics", "ethics_virtue/acc"): "at the best constant answer, which is .80 where one trait of five is right",
     ("squad2", "NoAns_f1"): "the miniature never leaves an answer empty, and only that is credited",
-    ("mmvet", "lexical/ocr"): "nine questions",
-    ("mmvet", "lexical/know"): "five questions",
-    ("mmvet", "lexical/spat"): "ten questions",
-    ("mmvet", "lexical/math"): "eight questions",
 }
 
 
