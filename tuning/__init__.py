@@ -1,1 +1,1 @@
-"""Tuning: the trainers that make the checkpoints to score."""
+"""Tuning: the trainers that make the checkpoints to score (MM-ft, MM-lora, BPO and its baselines)."""

@@ -1,0 +1,268 @@
+"""Recipes: what is trained, on what, how fast; YAML files whose every key is known and checked before any work.
+
+The files under `recipes/` hold the papers' values; `sources` says where each comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import BadInput, did_you_mean
+
+Method = Literal["mm-ft", "mm-lora", "sft", "bpo"]
+TemplateName = Literal["v0", "v1", "llava_llama_2", "plain"]
+Kind = Literal["conversation", "detail", "reasoning"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Part):
+    """How one training is run.
+
+    Attributes:
+        lr: Peak learning rate (AdamW).
+        projector_lr: Of the projector, where it differs.
+        epochs: Passes over the data.
+        max_steps: Optimizer steps instead of epochs; 0: by epochs.
+        stop_after: Steps after which to stop before the schedule has come down; 0: run it out.
+        batch: Samples (or pairs) an optimizer step sees, over all processes.
+        micro_batch: Samples in one forward pass of one process; batch = micro_batch x processes x accumulation.
+        schedule: Of the learning rate, after the warm-up.
+        warmup: Share of the steps.
+        weight_decay: AdamW's.
+        beta2: AdamW's second moment decay.
+        max_grad_norm: Gradients are clipped to it; 0: not.
+        max_length: Most tokens of a sample, image tokens included.
+        template: Conversation template.
+        image_aspect: `square`: the processor's resize and centre crop; `pad`: pasted on a square of CLIP's mean colour.
+        group_by_length: Batches of like length, and of text or images only.
+        gradient_checkpointing: Activations are computed again on the way back.
+        precision: `auto`: bfloat16 where the device has it, else float32.
+        log_every: Steps between log lines.
+        save_every: Steps between checkpoints to resume from.
+        eval_every: Steps between evaluations on held-out samples; 0: none.
+    """
+
+    lr: float = Field(gt=0)
+    projector_lr: float | None = Field(default=None, gt=0)
+    epochs: float = Field(default=1, gt=0)
+    max_steps: int = Field(default=0, ge=0)
+    stop_after: int = Field(default=0, ge=0)
+    batch: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    max_length: int = Field(default=2048, ge=8)
+    template: TemplateName = "v1"
+    image_aspect: Literal["square", "pad"] = "square"
+    group_by_length: bool = True
+    gradient_checkpointing: bool = True
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    log_every: int = Field(default=10, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    eval_every: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Stage:
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        return self
+
+
+class Lora(_Part):
+    """Low-rank adaptation of every linear layer of the language model but its head (never the vision tower's).
+
+    Attributes:
+        r: Rank.
+        alpha: Scale: the update is alpha / r times B A.
+        dropout: On the input of A.
+    """
+
+    r: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Preference(_Part):
+    """What BPO's loss and choice of pairs are.
+
+    Attributes:
+        beta: The paper's eta in eq. (4).
+        max_words: Pairs with an answer of more whitespace-separated words are dropped.
+        train_projector: Whether the projector is trained too (the released script does; the reference then drifts).
+        anchor: Weight of the chosen answer's mean negative log-likelihood a token beside eq. (4); 0: the paper's loss.
+        match_length: Most by which the rejected answer's words may differ from the chosen one's, as a share; 0: any.
+        balance: As many pairs whose chosen answer says yes as pairs whose chosen answer says no.
+        held_out: Share of the images whose pairs are kept for evaluation.
+    """
+
+    beta: float = Field(default=0.1, gt=0)
+    max_words: int = Field(default=350, ge=1)
+    train_projector: bool = False
+    anchor: float = Field(default=0.0, ge=0)
+    match_length: float = Field(default=0.0, ge=0)
+    balance: bool = False
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Data(_Part):
+    """Which rows are used.
+
+    Attributes:
+        name: The data set the paper used; for people.
+        samples: Rows drawn (seeded); 0: all.
+        kinds: Only rows of these kinds; empty: all.
+        text_only: The same conversations without their images.
+    """
+
+    name: str = ""
+    samples: int = Field(default=0, ge=0)
+    kinds: tuple[Kind, ...] = ()
+    text_only: bool = False
+
+
+class Recipe(_Part):
+    """Everything that makes a tuned model of a base.
+
+    Attributes:
+        name: The file's name without its ending.
+        about: One line for lists.
+        method: What is done.
+        language: Architecture of the language model, a name in `recipes/architectures/`.
+        vision: Architecture of the vision tower, likewise.
+        projector: `linear` or `mlp2x_gelu` (two layers with a GELU between them).
+        base: Hub id or folder of the language model (mm-ft, mm-lora) or of the LLaVA (sft, bpo) the paper began with.
+        tower: Hub id or folder of the vision tower (mm-ft, mm-lora).
+        pretrain: Stage 1, the projector alone; none: the given model has a trained projector.
+        pretrain_data: Of stage 1.
+        tune: Stage 2, or preference tuning.
+        data: Of that.
+        lora: LoRA; none: all weights of language model and projector are trained.
+        preference: For bpo.
+        sources: Key (`tune.lr`) to where its value comes from.
+    """
+
+    name: str
+    about: str
+    method: Method
+    language: str
+    vision: str
+    projector: Literal["linear", "mlp2x_gelu"]
+    base: str = ""
+    tower: str = ""
+    pretrain: Stage | None = None
+    pretrain_data: Data = Data()
+    tune: Stage
+    data: Data = Data()
+    lora: Lora | None = None
+    preference: Preference | None = None
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if (self.method == "bpo") != (self.preference is not None):
+            raise ValueError("`preference` belongs to method bpo, and to it alone")
+        if self.method == "mm-lora" and self.lora is None:
+            raise ValueError("method mm-lora needs `lora`")
+        if self.method == "mm-ft" and self.lora is not None:
+            raise ValueError("method mm-ft trains all weights: `lora` does not belong to it")
+        return self
+
+
+@cache
+def recipe_names() -> tuple[str, ...]:
+    """Names of the packaged recipes."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
+
+
+def _folder() -> Any:
+    return files("mmalign_eval.tuning") / "recipes"
+
+
+def load_recipe(given: str, changes: Mapping[str, str] | None = None) -> Recipe:
+    """A recipe by name or from a YAML file, with `--set key=value` changes (`tune.lr=1e-4`).
+
+    Raises:
+        BadInput: No such recipe, not YAML, an unknown key (with did-you-mean) or a value that cannot be.
+    """
+    if given.endswith((".yaml", ".yml")) or "/" in given:
+        path = Path(given)
+        if not path.is_file():
+            raise BadInput(f"--recipe {given}: no such file")
+        name, text = path.stem, path.read_text(encoding="utf-8")
+    elif given in recipe_names():
+        name, text = given, (_folder() / f"{given}.yaml").read_text(encoding="utf-8")
+    else:
+        known = recipe_names()
+        raise BadInput(f"unknown recipe {given!r}{did_you_mean(given, known)}; known: {', '.join(known)}")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--recipe {given}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"--recipe {given}: expected keys and values")
+    for key, value in (changes or {}).items():
+        _put(content, key, value)
+    return parse_recipe({"name": name, **content}, f"recipe {name}")
+
+
+def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
+    """Validates a recipe's content; `where` begins every message.
+
+    Raises:
+        BadInput: As `load_recipe`.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_first(error)}") from error
+
+
+def _put(content: dict[str, Any], key: str, value: str) -> None:
+    *above, last = key.split(".")
+    inside = content
+    for part in above:
+        found = inside.setdefault(part, {})
+        if not isinstance(found, dict):
+            raise BadInput(f"--set {key}: {part} has no keys inside")
+        inside = found
+    parsed = yaml.safe_load(value)
+    try:  # YAML reads 1e-4 as text
+        inside[last] = float(parsed) if isinstance(parsed, str) else parsed
+    except ValueError:
+        inside[last] = parsed
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in one line, unknown keys with did-you-mean."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys(problem["loc"][:-1])
+        hint = did_you_mean(str(problem["loc"][-1]), known)
+        return f"unknown key {where}{hint}; known: {', '.join(known)}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
+def _keys(above: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    parts: dict[str, type[BaseModel]] = {
+        **{"pretrain": Stage, "tune": Stage, "lora": Lora},
+        **{"preference": Preference, "data": Data, "pretrain_data": Data},
+    }
+    for part in above:
+        model = parts.get(str(part), model)
+    return list(model.model_fields)
