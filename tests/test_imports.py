@@ -21,7 +21,7 @@ MAPPED = ("tasks", "tuning", "leaderboards")  # stand at the top level, are impo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
     (
-        *("evaluate", "answers", "rescore", "overlap", "compare", "frames", "leaderboard", "report", "tuning"),
+        *("evaluate", "answers", "rescore", "overlap", "compare", "frames", "leaderboard", "report", "tuning", "lab"),
         *("miniature", "check", "conducts", "result_tables"),
     ),
     (

@@ -21,6 +21,7 @@ from . import report as report_verb
 from . import run as run_verb
 from . import score as score_verb
 from . import tasks as tasks_verb
+from . import tune as tune_verb
 
 app = typer.Typer(
     name="mmeval",
@@ -38,6 +39,7 @@ app.command("corrupt")(corrupt_verb.corrupt)
 app.add_typer(tasks_verb.app, name="tasks")
 app.add_typer(judge_verb.app, name="judge")
 app.add_typer(leaderboard_verb.app, name="leaderboard")
+app.add_typer(tune_verb.app, name="tune")
 
 
 @app.callback(invoke_without_command=True)
