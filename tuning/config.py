@@ -1,11 +1,12 @@
 """Recipes: what is trained, on what, how fast; YAML files whose every key is known and checked before any work.
 
-The files under `recipes/` hold the papers' values; `sources` says where each comes from.
+The files under `recipes/` hold the papers' values; `sources` says where each comes from. A file that starts with
+`extends: NAME` holds only what differs from that packaged recipe (which itself extends none).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -122,12 +123,14 @@ class Data(_Part):
 
     Attributes:
         name: The data set the paper used; for people.
+        rows: How many rows that has, for `mmeval tune plan`; 0: unknown.
         samples: Rows drawn (seeded); 0: all.
         kinds: Only rows of these kinds; empty: all.
         text_only: The same conversations without their images.
     """
 
     name: str = ""
+    rows: int = Field(default=0, ge=0)
     samples: int = Field(default=0, ge=0)
     kinds: tuple[Kind, ...] = ()
     text_only: bool = False
@@ -151,7 +154,7 @@ class Recipe(_Part):
         data: Of that.
         lora: LoRA; none: all weights of language model and projector are trained.
         preference: For bpo.
-        sources: Key (`tune.lr`) to where its value comes from.
+        sources: Key (`tune.lr`, or `tune` for what it leaves unsaid) to where its value comes from.
     """
 
     name: str
@@ -178,6 +181,9 @@ class Recipe(_Part):
             raise ValueError("method mm-lora needs `lora`")
         if self.method == "mm-ft" and self.lora is not None:
             raise ValueError("method mm-ft trains all weights: `lora` does not belong to it")
+        for key in self.sources:
+            if not _is_key(key):
+                raise ValueError(f"sources: {key} is no key of a recipe")
         return self
 
 
@@ -201,21 +207,72 @@ def load_recipe(given: str, changes: Mapping[str, str] | None = None) -> Recipe:
         path = Path(given)
         if not path.is_file():
             raise BadInput(f"--recipe {given}: no such file")
-        name, text = path.stem, path.read_text(encoding="utf-8")
-    elif given in recipe_names():
-        name, text = given, (_folder() / f"{given}.yaml").read_text(encoding="utf-8")
+        name, content = path.stem, _read(path, f"--recipe {given}")
     else:
-        known = recipe_names()
-        raise BadInput(f"unknown recipe {given!r}{did_you_mean(given, known)}; known: {', '.join(known)}")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInput(f"--recipe {given}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"--recipe {given}: expected keys and values")
+        name, content = given, _packaged(given, "")
+    if "extends" in content:
+        content = _extended(content, name)
     for key, value in (changes or {}).items():
         _put(content, key, value)
+        content["sources"] = {**(content.get("sources") or {}), key: "--set"}
     return parse_recipe({"name": name, **content}, f"recipe {name}")
+
+
+def _read(file: Any, where: str) -> dict[str, Any]:
+    """A YAML file's keys and values; `file` is a Path or a packaged one."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{where}: expected keys and values")
+    return content
+
+
+def _packaged(name: str, where: str) -> dict[str, Any]:
+    known = recipe_names()
+    if name not in known:
+        raise BadInput(f"{where}unknown recipe {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    return _read(_folder() / f"{name}.yaml", f"recipe {name}")
+
+
+def _extended(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The content laid over the packaged recipe it extends.
+
+    A source told by the extended recipe goes with the value it was told of: what is changed here needs its own.
+    """
+    parent = _packaged(str(content["extends"]), f"recipe {name}: extends: ")
+    if "extends" in parent:
+        raise BadInput(
+            f"recipe {name}: extends {content['extends']}, which itself extends {parent['extends']}: one level"
+        )
+    own = {key: value for key, value in content.items() if key != "extends"}
+    changed = set(leaves({key: value for key, value in own.items() if key != "sources"}))
+    told = {key: source for key, source in (parent.get("sources") or {}).items() if not _covered(key, changed)}
+    merged = _laid_over(parent, {key: value for key, value in own.items() if key != "sources"})
+    return {**merged, "sources": {**told, **(own.get("sources") or {})}}
+
+
+def _covered(key: str, changed: set[str]) -> bool:
+    """Whether a change touches the key: the key itself, or a part above it replaced as a whole."""
+    return any(key == other or key.startswith(f"{other}.") for other in changed)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inside = merged.get(key)
+        merged[key] = _laid_over(inside, value) if isinstance(inside, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def leaves(content: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Dotted keys of all values, `tune.lr`."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
 
 
 def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
@@ -247,7 +304,8 @@ def _put(content: dict[str, Any], key: str, value: str) -> None:
 
 def _first(error: ValidationError) -> str:
     """The first problem in one line, unknown keys with did-you-mean."""
-    problem = error.errors()[0]
+    problems = error.errors()  # a misspelt key is also missing under its right name: the misspelling is what helps
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1])
@@ -257,12 +315,21 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {said}" if where else said
 
 
+_PARTS: dict[str, type[BaseModel]] = {
+    **{"pretrain": Stage, "tune": Stage, "lora": Lora},
+    **{"preference": Preference, "data": Data, "pretrain_data": Data},
+}
+
+
 def _keys(above: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
-    parts: dict[str, type[BaseModel]] = {
-        **{"pretrain": Stage, "tune": Stage, "lora": Lora},
-        **{"preference": Preference, "data": Data, "pretrain_data": Data},
-    }
     for part in above:
-        model = parts.get(str(part), model)
+        model = _PARTS.get(str(part), model)
     return list(model.model_fields)
+
+
+def _is_key(dotted: str) -> bool:
+    head, _, rest = dotted.partition(".")
+    if not rest:
+        return head in Recipe.model_fields
+    return head in _PARTS and rest in _PARTS[head].model_fields
