@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmalign_eval.tuning.config import leaves, load_recipe, parse_recipe, recipe_names
 
 from mmalign_eval.errors import BadInput
-from mmalign_eval.tuning.config import leaves, load_recipe, parse_recipe, recipe_names
 
 WHOLE = """
 about: a test
