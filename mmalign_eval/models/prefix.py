@@ -65,7 +65,7 @@ def score_packed(model: Any, batch: Sequence[Scored], extra: Tensors | None = No
     device = model.get_input_embeddings().weight.device
     several = any(sum(len(option) > 0 for option in options) > 1 for options in fed)
     segment = torch.from_numpy(segments).to(device)
-    mask = _block_mask(segment, model) if several else (segment >= 0).long()
+    mask = block_mask(segment, model) if several else (segment >= 0).long()
     tail = 1 + max(sum(map(len, options)) for options in fed)
     inputs = {
         "input_ids": torch.from_numpy(ids).to(device),
@@ -82,7 +82,7 @@ def score_packed(model: Any, batch: Sequence[Scored], extra: Tensors | None = No
     return results
 
 
-def _block_mask(segment: torch.Tensor, model: Any) -> torch.Tensor:
+def block_mask(segment: torch.Tensor, model: Any) -> torch.Tensor:
     """Mask `[rows, 1, width, width]`: whom each token (third axis) may look at (fourth)."""
     width = segment.shape[1]
     looked_at, looking = segment[:, None, :], segment[:, :, None]
