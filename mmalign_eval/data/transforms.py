@@ -63,25 +63,29 @@ def noised(ref: ImageRef, step: int, image_id: str, seed: int = 0) -> ImageRef:
     return transformed(ref, f"noise:{step}:{int.from_bytes(drawn[:4], 'big')}")
 
 
-def diffusion_scales(step: int) -> tuple[float, float]:
+def diffusion_scales(step: int, steps: int = STEPS) -> tuple[float, float]:
     """Factors of image and noise at a step: the roots of the schedule's cumulative product and of what it lacks to 1.
 
-    beta_t = sigmoid(-6 + 12 t / 999) (5e-3 - 1e-5) + 1e-5, their product up to and with the step (VCD's
-    `vcd_add_noise.py`, which BPO's sampler of weakened images uses with T = 1000).
+    beta_t = sigmoid(-6 + 12 t / (T - 1)) (5e-3 - 1e-5) + 1e-5, their product up to and with the step (VCD's
+    `vcd_add_noise.py`, which BPO's sampler of weakened images uses with T = 1000, its analysis of them with T = 2001).
+
+    Args:
+        step: t, from 0.
+        steps: T.
 
     Raises:
-        BadInput: The step is not 0 to 999.
+        BadInput: The step is not 0 to T - 1.
     """
-    if not 0 <= step < STEPS:
-        raise BadInput(f"noise of step {step}: expected 0 (hardly any) to {STEPS - 1} (hardly any image)")
-    kept = float(_kept()[step])
+    if not 0 <= step < steps:
+        raise BadInput(f"noise of step {step}: expected 0 (hardly any) to {steps - 1} (hardly any image)")
+    kept = float(_kept(steps)[step])
     return kept**0.5, (1 - kept) ** 0.5
 
 
 @cache
-def _kept() -> np.ndarray:
+def _kept(steps: int) -> np.ndarray:
     low, high = BETAS
-    betas = 1 / (1 + np.exp(-np.linspace(-6, 6, STEPS))) * (high - low) + low
+    betas = 1 / (1 + np.exp(-np.linspace(-6, 6, steps))) * (high - low) + low
     return np.cumprod(1 - betas)
 
 
