@@ -39,7 +39,7 @@ def read_pairs(file: Path) -> list[Pair]:
     taken: dict[str, int] = {}
     for number, row in enumerate(read_rows(file), start=1):
         where = f"{file}: row {number}"
-        for pair in _row_pairs(row, where, str(number)):
+        for pair in pairs_of(row, where, str(number)):
             count = taken[pair.id] = taken.get(pair.id, 0) + 1
             pairs.append(pair if count == 1 else _renamed(pair, f"{pair.id}~{count}"))
     if not pairs:
@@ -103,7 +103,12 @@ def _lines(text: str) -> list[Any]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _row_pairs(row: Mapping[str, Any], where: str, number: str) -> Iterator[Pair]:
+def pairs_of(row: Mapping[str, Any], where: str, number: str) -> Iterator[Pair]:
+    """The pairs of one row in either form; `number` is its id where it has none, `where` begins messages.
+
+    Raises:
+        BadInput: No preference.
+    """
     if "completions" in row:
         return _bpo_pairs(row, where, number)
     if "chosen" in row and "rejected" in row:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmalign_eval.tuning.pairs import FORMS, Form, read_pairs, write_pairs
 from mmalign_eval.tuning.rows import Pair
@@ -81,6 +81,7 @@ PAIRS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(content=PAIRS, form=st.sampled_from(FORMS))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, content: Any, form: Form) -> None:
     file = tmp_path_factory.mktemp("pairs") / "file"
