@@ -154,9 +154,10 @@ def weights_of(model: Mapping[str, Any]) -> tuple[str, str] | None:
             whose `weights_of` is the same.
 
     Returns:
-        The two; None where they are not on record.
+        The two; None where they are not on record, or images are weakened (`-M weaken=`).
     """
-    weights = model.get("weights")
+    # weakened images make another model of the same weights: nobody's base
+    weights = None if model.get("weaken") else model.get("weights")
     return (str(weights), str(model.get("peft") or "")) if weights else None
 
 

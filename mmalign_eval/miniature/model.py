@@ -21,7 +21,9 @@ def open_model(target: str, options: Options) -> ModelAdapter:
 
     if target not in NAMES:
         raise BadInput(f"unknown miniature {target!r}{did_you_mean(target, NAMES)}; there are mini and mini:lm")
-    model = open_hf(str(checkpoint(NAMES[target])), options)
+    folder = checkpoint(NAMES[target])
+    model = open_hf(str(folder), options)
     # its language model answers the text tasks: one name, or its results would stand under another model's
-    model.name = model.for_text().name = "mini" if NAMES[target] == "llava" else "mini-lm"
+    for one in {model, model.for_text()}:  # what follows the folder's name (a PEFT adapter, weakened images) stays
+        one.name = ("mini" if NAMES[target] == "llava" else "mini-lm") + one.name.removeprefix(folder.name)
     return model

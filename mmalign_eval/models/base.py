@@ -65,6 +65,18 @@ class ModelAdapter(ABC):
     def check(self, request: Request) -> None:  # noqa: B027 - most adapters take every request
         """Raises `Refused` for a request this adapter cannot honour."""
 
+    def weakened(self, weaken: str, contrast: str = "") -> ModelAdapter:
+        """This model seeing images weakened, its weights shared: sweeping over noise loads them once.
+
+        Args:
+            weaken: As `-M weaken=`; empty: images as they are.
+            contrast: As `-M contrast=`; empty: plain decoding.
+
+        Raises:
+            BadInput: Not that form, or a model into which no noise can be put.
+        """
+        raise BadInput(f"{self.name}: only hf: models that see images can have them weakened")
+
     def training_record(self) -> dict[str, Any] | None:
         """What our tuning trained it on (`coco_ids`, `images`); None where nothing is recorded."""
         return None

@@ -43,7 +43,13 @@ def plain_config(ends: Ends) -> GenerationConfig:
 
 
 def generate(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], params: GenParams, seeds: Sequence[int], ends: Ends
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    params: GenParams,
+    seeds: Sequence[int],
+    ends: Ends,
+    before: Sequence[LogitsProcessor] = (),
 ) -> list[Generated]:
     """Generates one text a row.
 
@@ -54,10 +60,11 @@ def generate(
         params: For all rows, their seeds aside.
         seeds: One a row; used for sampling only.
         ends: End tokens and padding.
+        before: What changes the model's scores before anything is drawn from them.
     """
     rows, length = inputs["input_ids"].shape
     guard = _NanGuard(rows, params.num_beams, length)
-    processors: list[LogitsProcessor] = [guard]
+    processors: list[LogitsProcessor] = [*before, guard]
     if params.sampled:
         processors.append(SeededSampling(params, seeds, length))
     stopper = _StopStrings(tokenizer, params.stop, length)

@@ -6,7 +6,11 @@ with `load()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import templates
-from ..errors import BadInput, ImageError
+from ..errors import BadInput, ImageError, Refused
 from ..images import ImagePool
 from ..requests import Choose, Generate, Prompt, Request, Response, failure
 from . import backbone, hf_loading, hf_options, image_tokens, peft_adapter
@@ -23,6 +27,7 @@ from .checkpoint import Checkpoint, one_line, open_checkpoint
 from .encoding import Scored
 from .hf_model import HfModel, answer_text, choice
 from .hf_options import HfOptions
+from .weaken import parse_contrast, parse_weaken, projector_of, seeing_weakened
 
 
 def open_model(target: str, options: Options) -> ModelAdapter:
@@ -40,6 +45,8 @@ def open_model(target: str, options: Options) -> ModelAdapter:
         checkpoint = open_checkpoint(target, parsed.revision)
         if checkpoint.multimodal and not parsed.backbone:
             return HfImageText(checkpoint, parsed)
+        if parsed.weaken:
+            raise BadInput(f"-M weaken=: hf:{target} is run as a language model and sees no image; leave it out")
         if parsed.backbone and not checkpoint.multimodal:
             raise BadInput(f"-M backbone=true: hf:{target} is a language model already; leave it out")
         return HfText(checkpoint, parsed)
@@ -112,16 +119,83 @@ class HfImageText(HfModel):
             raise BadInput(f"hf:{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
         super().__init__(checkpoint, options, self.processor.tokenizer)
         self.image_id = image_tokens.image_id(self.processor, checkpoint.config)
+        self._lender: HfImageText | None = None
+        self._check_weaken()
+        self.name += self._suffix()
 
     @cached_property
     def _backbone(self) -> ModelAdapter:
         if not backbone.available(self.checkpoint):
             return self
-        return HfText(self.checkpoint, self.options)
+        return HfText(self.checkpoint, replace(self.options, weaken=None, contrast=None))
 
     def for_text(self) -> ModelAdapter:
         """The language model alone, loaded apart from this one; this model where transformers has no class for that."""
         return self._backbone
+
+    # -- weakened images ------------------------------------------------------------------------------------------
+
+    def weakened(self, weaken: str, contrast: str = "") -> HfImageText:
+        """As `ModelAdapter.weakened` says; `close` of the lender frees the weights once no twin holds them."""
+        twin = copy.copy(self)
+        twin.options = replace(self.options, weaken=parse_weaken(weaken), contrast=parse_contrast(contrast))
+        if twin.options.contrast and not twin.options.weaken:
+            raise BadInput(f"contrast {contrast}: against which weakened image?")
+        twin._lender, twin._model = self._lender or self, None
+        twin.__dict__.pop("_identity", None)
+        twin.name = self.name.removesuffix(self._suffix()) + twin._suffix()
+        twin._check_weaken()
+        return twin
+
+    def _suffix(self) -> str:
+        return f"+{self.options.weaken.name}" if self.options.weaken else ""
+
+    def _check_weaken(self) -> None:
+        spec = self.options.weaken
+        if spec and spec.target == "features" and projector_of(self._skeleton()) is None:
+            cause = f"{self._class_name()} has no projector of a known name to put noise before"
+            raise BadInput(f"-M weaken={spec}: {cause}; weaken pixels instead (pixels:{spec.step})")
+
+    def _seen(self) -> dict[str, str]:
+        options = self.options
+        known = {"weaken": options.weaken, "contrast": options.contrast}
+        return {name: str(value) for name, value in known.items() if value}
+
+    def check(self, request: Request) -> None:
+        """Refuses, beside what the base class does, what contrastive decoding cannot be."""
+        super().check(request)
+        if not self.options.contrast or not request.prompt.images:
+            return
+        if isinstance(request, Choose):
+            raise Refused("-M contrast= is a way of writing text: log-likelihoods are asked for without it")
+        if request.params.num_beams > 1:
+            raise Refused(f"-M contrast= with {request.params.num_beams} beams is not supported")
+
+    def load(self) -> None:
+        """Brings the weights, or takes those of the model that this one shares them with."""
+        if self._lender is None:
+            if self._model is None:
+                super().load()
+            return
+        self._lender.load()
+        self._model, self._unpacked = self._lender._model, self._lender._unpacked
+
+    def _seeing(self, requests: Sequence[Request], copies: int = 1) -> AbstractContextManager[None]:
+        """In which forward passes with these requests' images see them weakened, if they are to be."""
+        spec = self.options.weaken
+        if spec is None:
+            return contextlib.nullcontext()
+        refs = [ref for request in requests for ref in request.prompt.images]
+        return seeing_weakened(self._model, refs, spec, copies)
+
+    def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:
+        if not self.options.contrast or not requests[0].prompt.images:
+            return []
+        from .contrast import Contrastive
+
+        return [Contrastive(self._model, inputs, self.options.contrast, lambda: self._seeing(requests))]
+
+    # -- what it is -----------------------------------------------------------------------------------------------
 
     def _class_name(self) -> str:
         from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -203,7 +277,10 @@ class HfImageText(HfModel):
         for alike in good.values():
             requests = [request for _, request in alike]
             inputs = self._process([self.render(request) for request in requests], requests, images)
-            generated = self._generate(inputs, requests)
+            clear = self.options.contrast is not None  # the weakened branch is a logits processor's then
+            seeing = contextlib.nullcontext() if clear else self._seeing(requests, requests[0].params.num_beams)
+            with seeing:
+                generated = self._generate(inputs, requests)
             sizes = inputs["attention_mask"].sum(dim=1).tolist()
             for (i, _), size, result in zip(alike, sizes, generated, strict=True):
                 yield i, answer_text(result, size)
@@ -243,7 +320,7 @@ class HfImageText(HfModel):
         if not self._unpacked and not a_token_each and all(map(self._fits, seen)):
             from .prefix import score_packed
 
-            with hf_loading.translate_memory_errors():
+            with hf_loading.translate_memory_errors(), self._seeing(requests):
                 found = score_packed(self._model, seen, extra)
         else:
             found = [
@@ -268,7 +345,7 @@ class HfImageText(HfModel):
             for name, value in extra.items():
                 if value.shape[:2] == shape:  # a type for each token: what follows the image is text, type 0
                     extra[name] = image_tokens.with_zeros(value, len(option) - 1)
-            with hf_loading.translate_memory_errors():
+            with hf_loading.translate_memory_errors(), self._seeing([request]):
                 found += score_separately(self._model, [(seen.context, option)], self.max_length, extra)
         return found
 

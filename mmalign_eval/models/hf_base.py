@@ -59,7 +59,12 @@ class HfBase(ModelAdapter):
             "template": hashlib.sha256(self._template_text().encode()).hexdigest(),
             "add_bos": self.options.add_bos,
             "eos": list(self.ends.eos),
+            **self._seen(),
         }
+
+    def _seen(self) -> dict[str, str]:
+        """What stands between an image and the model, if anything does."""
+        return {}
 
     def _files(self) -> dict[str, str]:
         return self.checkpoint.fingerprints()

@@ -6,7 +6,7 @@ import gc
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,12 @@ class HfModel(HfBase):
         placed = {name: value.to(device) for name, value in inputs.items()}
         seeds = [request.params.seed for request in requests]
         with hf_loading.translate_memory_errors():
-            return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends)
+            before = self._before(placed, requests)
+            return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends, before)
+
+    def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:
+        """Logits processors that come before sampling."""
+        return []
 
 
 def choice(found: Sequence[Likelihood], size: int, truncated: bool = False) -> Response:

@@ -9,6 +9,7 @@ from .. import templates
 from ..errors import BadInput, did_you_mean
 from ..requests import MODEL_TEMPLATE
 from .base import Options, check_options, parse_bool, parse_int
+from .weaken import Contrast, Weaken, parse_contrast, parse_weaken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -31,6 +32,8 @@ class HfOptions:
         add_bos: Whether texts get the tokenizer's special tokens; None: the tokenizer's own habit, as in lm-eval.
         batch_tokens: Most tokens in a batch.
         batch_rows: Most requests in a batch.
+        weaken: Noise on what the model sees (`features:800`); None: none.
+        contrast: Decoding that contrasts the clear with the weakened image (`1:0.2`); None: plain decoding.
     """
 
     adapter: str = ""
@@ -44,6 +47,8 @@ class HfOptions:
     add_bos: bool | None = None
     batch_tokens: int = DEFAULT_TOKENS
     batch_rows: int = DEFAULT_ROWS
+    weaken: Weaken | None = None
+    contrast: Contrast | None = None
 
 
 NAMES = tuple(HfOptions.__dataclass_fields__)
@@ -74,6 +79,8 @@ def parse(options: Options, local: bool) -> HfOptions:
         add_bos=None if options.get("add_bos", "auto") == "auto" else parse_bool("add_bos", options["add_bos"]),
         batch_tokens=parse_int("batch_tokens", options.get("batch_tokens", str(DEFAULT_TOKENS))),
         batch_rows=parse_int("batch_rows", options.get("batch_rows", str(DEFAULT_ROWS))),
+        weaken=parse_weaken(options.get("weaken", "")),
+        contrast=parse_contrast(options.get("contrast", "")),
     )
     templates.check_name(parsed.template, f"-M template={parsed.template}")
     if parsed.revision and local:
@@ -82,6 +89,8 @@ def parse(options: Options, local: bool) -> HfOptions:
         raise BadInput("-M device= and -M device_map= exclude each other: give one of them")
     if parsed.adapter and not (Path(parsed.adapter) / "adapter_config.json").is_file():
         raise BadInput(f"-M adapter={parsed.adapter}: no PEFT adapter there (no adapter_config.json)")
+    if parsed.contrast and not parsed.weaken:
+        raise BadInput(f"-M contrast={options['contrast']}: against which weakened image? Give -M weaken= too")
     return parsed
 
 
