@@ -6,23 +6,30 @@ by one rename when all of it is there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..errors import BadInput
 from .config import Stage
 
 LOG_FILE = "log.jsonl"  # one JSON object a line, `step` in each; `mmeval report --training` draws it
+WEIGHTS_FILE = "trainable.safetensors"  # of a checkpoint to resume from: the weights that train, by name
+_ASIDE = "aside"
 
 
 def work_folder(out: Path) -> Path:
@@ -35,36 +42,63 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def accumulation(stage: Stage) -> int:
+    """Forward passes of a process for one optimizer step.
+
+    Raises:
+        BadInput: The batch does not divide over the processes.
+    """
+    number, rest = divmod(stage.batch, stage.micro_batch * processes())
+    if rest or not number:
+        raise BadInput(
+            f"batch {stage.batch} is no multiple of micro_batch {stage.micro_batch} x {processes()} processes: "
+            "give --set tune.batch or --set tune.micro_batch"
+        )
+    return number
+
+
+def wants_bf16(stage: Stage) -> bool:
+    """Whether a stage computes in bfloat16: as it says, or where the GPU has it. CPUs have it, slowly: if asked for.
+
+    Raises:
+        BadInput: Asked for, and this GPU has not got it.
+    """
+    if stage.precision == "fp32":
+        return False
+    has = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if stage.precision == "bf16" and torch.cuda.is_available() and not has:
+        raise BadInput("precision bf16: this GPU has no bfloat16; give --set tune.precision=fp32")
+    return has or stage.precision == "bf16"
+
+
 def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
     """Trainer's settings for a stage.
 
     Raises:
         BadInput: The batch does not divide over the processes, or a precision this device has not.
     """
-    accumulation, rest = divmod(stage.batch, stage.micro_batch * processes())
-    if rest or not accumulation:
-        raise BadInput(
-            f"batch {stage.batch} is no multiple of micro_batch {stage.micro_batch} x {processes()} processes: "
-            "give --set tune.batch or --set tune.micro_batch"
-        )
     cuda = torch.cuda.is_available()
-    bf16 = cuda and torch.cuda.is_bf16_supported() if stage.precision == "auto" else stage.precision == "bf16"
     return TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=stage.micro_batch,
         per_device_eval_batch_size=stage.micro_batch,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=accumulation(stage),
         num_train_epochs=stage.epochs,
         max_steps=stage.max_steps or -1,
         learning_rate=stage.lr,
-        lr_scheduler_type=stage.schedule,
+        lr_scheduler_type=stage.schedule if stage.schedule != "constant" else "constant_with_warmup",
         warmup_steps=stage.warmup,  # a share, below 1
         weight_decay=stage.weight_decay,
         adam_beta2=stage.beta2,
         max_grad_norm=stage.max_grad_norm,
-        gradient_checkpointing=stage.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        bf16=bf16,
+        activation_checkpointing=stage.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        bf16=wants_bf16(stage),
         logging_steps=stage.log_every,
         logging_nan_inf_filter=False,
         save_steps=stage.save_every,
@@ -86,28 +120,82 @@ def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
 
 
 class WholeCheckpoints(Trainer):
-    """Trainer whose checkpoints are written aside and renamed, and which stops at a loss that is not a number."""
+    """Trainer whose checkpoints are written aside and renamed, and which stops at a loss that is not a number.
+
+    A checkpoint holds the weights that train (by name, bit by bit), the optimizer's state, the schedule's, and those of
+    the generators: what is frozen is in the base.
+
+    Args:
+        given: As Trainer's.
+        projector_lr: Learning rate of the projector's parameters, where it differs.
+        named: As Trainer's.
+    """
+
+    def __init__(self, *given: Any, projector_lr: float | None = None, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.projector_lr = projector_lr
+        self.remove_callback(PrinterCallback)
+        self._aside: Path | None = None
+        self._last_norm: Any = 0.0
+        if self.args.activation_checkpointing:  # for the language model: Trainer would do the frozen tower too
+            _language_model(self.model).activation_checkpointing_enable(
+                activation_checkpointing_kwargs=dict(self.args.activation_checkpointing_kwargs or {})
+            )
+            self.args.activation_checkpointing = False
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW; the projector in groups of its own where it has another learning rate."""
+        optimizer = super().create_optimizer(model)
+        if self.projector_lr is None or any("projector" in group for group in optimizer.param_groups):
+            return optimizer
+        apart = {id(p) for n, p in self.model.named_parameters() if "multi_modal_projector" in n}  # type: ignore[union-attr]
+        for group in list(optimizer.param_groups):
+            inside = [p for p in group["params"] if id(p) in apart]
+            group["params"] = [p for p in group["params"] if id(p) not in apart]
+            if inside:
+                rest = {key: value for key, value in group.items() if key != "params"}
+                optimizer.add_param_group({**rest, "params": inside, "lr": self.projector_lr, "projector": True})
+        return optimizer
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: Trainer walks all parameters for it at every batch."""
+        return 0
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        self._last_norm = super()._get_grad_norm(model, grad_norm)
+        return self._last_norm
+
+    def _check_finite(self) -> None:
+        """Weights from a step that was no number must not become a checkpoint."""
+        norm = self._last_norm
+        norm = norm.item() if isinstance(norm, torch.Tensor) else norm
+        if not math.isfinite(norm) or not bool(torch.isfinite(self._tr_loss)):
+            raise _not_a_number(self.state.global_step, "grad_norm" if not math.isfinite(norm) else "loss", math.nan)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        target = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        aside = Path(str(self.args.output_dir)) / "aside"
-        self._aside = aside
-        if self.args.should_save and aside.exists():
-            shutil.rmtree(aside)
+        self._check_finite()
+        work = Path(str(self.args.output_dir))
+        target = work / f"checkpoint-{self.state.global_step}"
+        self._aside = work / _ASIDE
+        if self.args.should_save and self._aside.exists():
+            shutil.rmtree(self._aside)
+        _wait()  # nobody writes into what is being removed
         try:
-            super()._save_checkpoint(model, trial)
-        except OSError as error:
-            raise BadInput(f"checkpoint {target} cannot be written: {error.strerror or error}") from error
+            with disk_errors(f"checkpoint {target}"):
+                super()._save_checkpoint(model, trial)
+        except BaseException:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            raise
         finally:
             self._aside = None
+        _wait()  # until everybody's part is there
         if self.args.should_save:
             if target.exists():
                 shutil.rmtree(target)
-            (aside / target.name).rename(target)
-            shutil.rmtree(aside)
+            (work / _ASIDE / target.name).rename(target)
+            shutil.rmtree(work / _ASIDE)
             self._forget_old()
-
-    _aside: Path | None = None
+        _wait()
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside or super()._get_output_dir(trial))
@@ -117,9 +205,76 @@ class WholeCheckpoints(Trainer):
         for folder in found[: -(self.args.save_total_limit or len(found))]:
             shutil.rmtree(folder)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = state_dict or dict(self.model.named_parameters())  # gathered before, where the model is sharded
+        save_file({name: whole[name].detach().contiguous() for name in _trainable(self.model)}, folder / WEIGHTS_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        file = Path(resume_from_checkpoint) / WEIGHTS_FILE
+        try:
+            stored = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise BadInput(
+                f"{file} cannot be read ({error}); remove that checkpoint to go on from an earlier"
+            ) from error
+        wanted = _trainable(self.model)
+        if {n: v.shape for n, v in stored.items()} != {n: v.shape for n, v in wanted.items()}:
+            raise BadInput(f"{file} is of another training: remove {file.parent.parent} to begin anew")
+        with torch.no_grad():
+            for name, value in wanted.items():
+                value.copy_(stored[name])
+
+
+def _language_model(model: Any) -> Any:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.model.language_model
+
+
+def _trainable(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _wait() -> None:
+    """For all processes of the training."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turns the several errors of a full or closed disk into one line; `what` begins it.
+
+    Raises:
+        BadInput: Writing failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{what} cannot be written: {error.strerror or error}") from error
+    except (SafetensorError, RuntimeError) as error:  # torch's zip writer, safetensors: the cause is in the text
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "write" not in str(error):
+            raise
+        text = " ".join(str(error).split())
+        full = os.strerror(errno.ENOSPC) in text or "PytorchStreamWriter" in text
+        cause = f"{os.strerror(errno.ENOSPC)}, or a limit on file sizes" if full else text
+        raise BadInput(f"{what} cannot be written: {cause}") from error
+
+
+def _not_a_number(step: int, what: str, value: float) -> BadInput:
+    return BadInput(
+        f"training stopped at step {step}: {what} is {value}; "
+        "try a lower learning rate, or precision fp32. The last checkpoint is kept"
+    )
+
 
 class PlainLog(TrainerCallback):
     """Writes each log entry as a JSON line, stops at NaN, ends early where the stage says so, and tells how it goes.
+
+    There is an entry at every checkpoint too, so that the entries of a resumed training are those of an unbroken one.
 
     Args:
         file: `LOG_FILE` in the work folder; entries after a resumed step are dropped first.
@@ -148,25 +303,24 @@ class PlainLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keeps the entry."""
+        """Keeps the entry; Trainer's closing one, which says how long it took, is not part of the log."""
         entry = {"step": state.global_step, **(logs or {})}
         bad = [key for key, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
         if bad:
-            raise BadInput(
-                f"training stopped at step {state.global_step}: {bad[0]} is {entry[bad[0]]}; "
-                "try a lower learning rate, or precision fp32. The last checkpoint is kept"
-            )
-        if state.is_world_process_zero:
-            with self.file.open("a", encoding="utf-8") as stream:
+            raise _not_a_number(state.global_step, bad[0], entry[bad[0]])
+        if state.is_world_process_zero and "train_runtime" not in entry:
+            with disk_errors(str(self.file)), self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
-            self.tell(state.global_step, state.max_steps, entry)
+            self.tell(state.global_step, self.stop_after or state.max_steps, entry)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Stops a schedule early."""
+        """Stops a schedule early, at a checkpoint."""
         if self.stop_after and state.global_step >= self.stop_after:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+        if control.should_save:
+            control.should_log = True
         return control
 
 

@@ -1,0 +1,54 @@
+"""Log-probabilities of the learnt tokens alone: the head sees their positions only, not the whole sequence.
+
+With a vocabulary of 32,000 and answers of a few dozen tokens after hundreds of image tokens, most of the logits would
+be made for nothing; they are the largest tensor of a training step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .rows import IGNORED
+
+
+def learnt_logps(model: nn.Module, head: nn.Module, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One forward pass.
+
+    Args:
+        model: A LLaVA, however wrapped (PEFT, DDP).
+        head: Its `lm_head`.
+        batch: `input_ids` and `labels` (rows x tokens, padded on the right), perhaps `pixel_values`.
+
+    Returns:
+        Natural log-probability of each learnt token given all before it (float32, one for each token), and the row of
+        each. Padding is never looked at: it stands on the right, and attention is causal.
+    """
+    labels = batch["labels"][:, 1:]
+    learnt = labels != IGNORED
+    given = {"input_ids": batch["input_ids"]}
+    if batch.get("pixel_values") is not None:
+        given["pixel_values"] = batch["pixel_values"]
+    with _positions(head, learnt):
+        logits = model(**given, use_cache=False).logits
+    targets = labels[learnt]
+    logps = -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return logps, learnt.nonzero()[:, 0]
+
+
+@contextlib.contextmanager
+def _positions(head: nn.Module, learnt: torch.Tensor) -> Iterator[None]:
+    """Lets the head see the positions that predict a learnt token: (rows, tokens, width) becomes (learnt, width)."""
+
+    def select(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        return (given[0][:, :-1][learnt],)
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
