@@ -81,6 +81,7 @@ IMAGE_TRANSFORMS: LazyRegistry[Any] = LazyRegistry(
         "center_crop": "mmalign_eval.data.transforms:center_crop",
         "corrupt": "mmalign_eval.data.transforms:corrupt",
         "noise": "mmalign_eval.data.transforms:noise",
+        "pad_square": "mmalign_eval.data.transforms:pad_square",
     },
 )
 

@@ -138,3 +138,17 @@ def noise(image: Image, step: str, seed: str) -> Image:
     drawn = np.random.RandomState(int(seed)).standard_normal(pixels.shape)
     noisy = (kept * pixels + added * drawn) * std + mean
     return Images.fromarray(np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8))
+
+
+def pad_square(image: Image) -> Image:
+    """The image in the middle of a square of CLIP's mean colour (122, 116, 104): LLaVA-1.5's `pad` aspect.
+
+    As `expand2square` in haotian-liu/LLaVA's mm_utils.py does it, the colour cut to whole numbers.
+    """
+    from PIL import Image as Images
+
+    side = max(image.size)
+    red, green, blue = (int(255 * mean) for mean in CLIP_MEAN)
+    square = Images.new("RGB", (side, side), (red, green, blue))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
