@@ -35,8 +35,6 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ..errors import BadInput
 
-LAYERS = ("LlamaDecoderLayer", "CLIPEncoderLayer")  # classes sharded one by one, where a model names none itself
-
 
 def mesh_of_all(device: str) -> DeviceMesh:
     """A one-dimensional mesh of all processes.
@@ -54,19 +52,30 @@ def mesh_of_all(device: str) -> DeviceMesh:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """What is gathered as one: the layers of language model and vision tower, in order."""
-    named = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
-    wanted = {name for name in (named or LAYERS) if name.endswith("Layer")}
-    return [part for part in model.modules() if type(part).__name__ in wanted]
+    """What is gathered as one: the language model's layers, in order.
+
+    Raises:
+        BadInput: None are found, so that a step would gather the whole model at once.
+    """
+    found = [layer for name, part in model.named_modules() if name.endswith("language_model.layers") for layer in part]  # type: ignore[union-attr]
+    if not found:
+        raise BadInput(f"--fsdp: {type(model).__name__} has no language_model.layers to shard")
+    return found
+
+
+def towers(model: nn.Module) -> list[nn.Module]:
+    """Vision towers: frozen, small beside the language model, and looked through alone, so whole on every process."""
+    return [part for name, part in model.named_modules() if name.endswith("vision_tower")]
 
 
 def shard(
     model: nn.Module, mesh: DeviceMesh, compute: torch.dtype | None = None, methods: Iterable[str] = ()
 ) -> nn.Module:
-    """Shards a model in place: every layer by itself, what is left together; returns the same object.
+    """Shards a model in place: every layer of the language model by itself, the rest but for vision towers together.
 
     Frozen and trained parameters may be mixed, as LoRA does: both are spread, gradients are only of the trained ones.
-    Every process must hold the same weights before. Forward passes must then go through the model itself.
+    Every process must hold the same weights before. Forward passes must then go through the model itself (through the
+    vision tower alone, too). Returns the same object.
 
     Args:
         model: On any device; its parts move to the mesh's as they are sharded.
@@ -78,9 +87,12 @@ def shard(
     if isinstance(model, FSDPModule):
         return model
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)
+    whole = {parameter for tower in towers(model) for parameter in tower.parameters()}
     for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for tower in towers(model):
+        tower.to(mesh.device_type)
+    fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=whole)
     for name in methods:
         register_fsdp_forward_method(model, name)
     check_sharded(model)
@@ -91,11 +103,14 @@ def check_sharded(model: nn.Module) -> None:
     """Makes sure that sharding is in effect.
 
     Raises:
-        BadInput: The model is wrapped otherwise, or a parameter of it is whole on every process.
+        BadInput: The model is wrapped otherwise, or a parameter outside of vision towers is whole on every process.
     """
     if not isinstance(model, FSDPModule):
         raise BadInput(f"--fsdp is not in effect: the model is wrapped as {type(model).__name__}")
-    whole = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
+    apart = {parameter for tower in towers(model) for parameter in tower.parameters()}
+    whole = [
+        n for n, p in model.named_parameters() if not isinstance(p, DTensor) and (p.requires_grad or p not in apart)
+    ]
     if whole:
         raise BadInput(f"--fsdp is not in effect: {whole[0]} is not sharded ({len(whole)} parameters are not)")
 

@@ -59,27 +59,32 @@ def settings(out: Path, **changes: Any) -> TrainingArguments:
             "learning_rate": 1e-3, "max_grad_norm": 0.5, "logging_steps": 1, "save_steps": 2, "use_cpu": True,
             "ddp_backend": "gloo" if world > 1 else None, "remove_unused_columns": False, "label_names": ["labels"],
             "report_to": [], "disable_tqdm": True, "seed": 0, "lr_scheduler_type": "cosine",
-            "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False},
+            "activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": False},
             "ddp_find_unused_parameters": False, **changes,
         }
     )  # fmt: skip
 
 
 def no_storage(model: nn.Module) -> None:
-    """Every process but the first left the weights without storage."""
-    assert all(parameter.device.type == "meta" for parameter in model.parameters())
+    """Every process but the first left the language model's weights without storage."""
+    assert all(p.device.type == "meta" for n, p in model.named_parameters() if "vision_tower" not in n)
 
 
 def train(folder: str, out: Path, lora: bool, fsdp: bool, resume: str | None = None) -> dict[str, Any]:
     from mmalign_eval.tuning.sharding import FSDPModule, unshard, wrap_for_trainer
+    from mmalign_eval.tuning.trainer import WholeCheckpoints
 
-    kind = wrap_for_trainer(Trainer) if fsdp else Trainer
+    kind: type[Trainer] = WholeCheckpoints if lora else Trainer
+    kind = wrap_for_trainer(kind) if fsdp else kind
     trainer = kind(model=model_of(folder, lora), args=settings(out), train_dataset=Rows())
     trainer.train(resume_from_checkpoint=resume)
     log = [(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "loss" in e]
     wrapped = type(trainer.model_wrapped).__name__
     model = trainer.model
     if fsdp:
+        alone = model.get_base_model() if lora else model  # the tower is looked through by itself
+        with torch.no_grad():
+            alone.model.vision_tower(Rows()[0]["pixel_values"][None])
         unshard(model)
         assert not any(isinstance(m, FSDPModule) for m in model.modules())
         if not trainer.args.should_save:
