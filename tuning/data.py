@@ -92,7 +92,7 @@ def read_conversations(
     found: list[tuple[Conversation, str | None]] = []
     for number, where, row in _rows(file):
         counts.read += 1
-        conversation = _conversation(row, number, where, counts)
+        conversation = read_row(row, number, where, counts)
         if conversation is not None:
             kind = _KIND_OF_ENDING.get(conversation.id.rpartition("_")[2]) or of_file
             found.append((replace(conversation, kind=kind), None if data.text_only else row.get("image")))
@@ -177,8 +177,12 @@ def _rows(file: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
         yield number, where, row
 
 
-def _conversation(row: Mapping[str, Any], number: int, where: str, counts: Counts) -> Conversation | None:
-    """A row as a conversation without its image and kind; None if it has no answered question (counted)."""
+def read_row(row: Mapping[str, Any], number: int, where: str, counts: Counts) -> Conversation | None:
+    """A row as a conversation without its image and kind; None if it has no answered question (counted).
+
+    Raises:
+        BadInput: What is no conversation with at most one image; `where` begins the message.
+    """
     said = _turns(row, where, counts)
     name = row.get("image")
     if name is not None and not (isinstance(name, str) and name):
