@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
 from ..files import write_whole
-from .pairs import IMAGE_MARK, encoded, pairs_of, read_rows, without_image_mark
+from . import data
+from .pairs import encoded, pairs_of, read_rows
 from .rows import Positive
 
-HUMAN, ASSISTANT = ("human", "user"), ("gpt", "assistant")
 _SOURCE = re.compile(r"(?P<name>[^=:]+)=(?P<file>.+?)(?::(?P<count>\d+))?")
 _NAME = re.compile(r"[A-Za-z0-9_.+]+")
 
@@ -50,17 +50,21 @@ class Counts:
         rows: Rows of the file.
         without_image: Rows without an image: nothing to see, nothing to hallucinate.
         turns: Answered turns of the others.
-        unusable: Turns without a question or an answer once `<image>` is taken out, or with one in the answer.
+        without_question: Turns without a question once `<image>` is taken out.
         repeated: Turns whose image, prompt and response an earlier one has.
         drawn: Positives taken.
+        rows_dropped: Reason to rows that are no conversation to learn from.
+        rows_changed: What was changed to rows whose turns were, as in tuning on them.
     """
 
     rows: int = 0
     without_image: int = 0
     turns: int = 0
-    unusable: int = 0
+    without_question: int = 0
     repeated: int = 0
     drawn: int = 0
+    rows_dropped: dict[str, int] = field(default_factory=dict)
+    rows_changed: dict[str, int] = field(default_factory=dict)
 
 
 def parse_source(given: str) -> Source:
@@ -115,32 +119,30 @@ def collect(sources: Sequence[Source], seed: int) -> tuple[list[Positive], dict[
 
 
 def read_positives(file: Path, name: str) -> tuple[list[Positive], Counts]:
-    """All positives of a file, ids `<name>-<n>` counted over its usable turns.
+    """All positives of a file, ids `<name>-<n>` counted over its different turns.
 
     Raises:
         BadInput: The file cannot be read, or a row is neither a conversation nor a preference (the row is named).
     """
-    counts, found, seen = Counts(), [], set()
+    counts, reading, found, seen = Counts(), data.Counts(), [], set()
     for number, row in enumerate(read_rows(file), start=1):
         counts.rows += 1
-        where = f"{file}: row {number}"
-        image = row.get("image", (row.get("images") or [None])[0] if isinstance(row.get("images"), list) else None)
+        image, turns = _turns(row, f"{file}: row {number}", number, reading)
         if not image:
             counts.without_image += 1
             continue
-        if not isinstance(image, str):
-            raise BadInput(f"{where}: image: expected a file name, relative to the image folder")
-        for prompt, response in _turns(row, where, str(number)):
+        for prompt, response in turns:
             counts.turns += 1
-            if not prompt or not response or IMAGE_MARK in response:
-                counts.unusable += 1
+            if not prompt:
+                counts.without_question += 1
             elif (image, prompt, response) in seen:
                 counts.repeated += 1
             else:
                 seen.add((image, prompt, response))
                 found.append(Positive(f"{name}-{len(found)}", name, prompt, response, image))
     if not found:
-        raise BadInput(f"{file}: no answered turn about an image in it")
+        raise BadInput(f"{file}: no answered turn about an image in its {counts.rows} rows")
+    counts.rows_dropped, counts.rows_changed = dict(reading.dropped), dict(reading.changed)
     return found, counts
 
 
@@ -150,31 +152,15 @@ def _drawn(found: list[Positive], count: int, seed: str) -> list[Positive]:
     return [found[i] for i in sorted(random.Random(seed).sample(range(len(found)), count))]
 
 
-def _turns(row: Mapping[str, Any], where: str, number: str) -> Iterator[tuple[str, str]]:
-    """(prompt, response) of a row, stripped, without `<image>` in the prompt."""
+def _turns(
+    row: Mapping[str, Any], where: str, number: int, reading: data.Counts
+) -> tuple[str | None, list[tuple[str, str]]]:
+    """A row's image, if it has one, and its (prompt, response) turns."""
     if "conversations" not in row:
-        for pair in pairs_of(row, where, number):
-            yield pair.prompt, pair.chosen.strip()
-        return
-    said = row["conversations"]
-    if not isinstance(said, list):
-        raise BadInput(f"{where}: conversations: expected a list of turns")
-    turns = [_turn(turn, f"{where}: turn {i}") for i, turn in enumerate(said, start=1)]
-    if turns and turns[0][0] == "gpt":  # LLaVA's own reader drops an assistant's first turn too
-        turns = turns[1:]
-    for at, (role, text) in enumerate(turns):
-        if role != ("human", "gpt")[at % 2]:
-            raise BadInput(f"{where}: two turns of {role} one after the other; human and gpt take turns")
-        if role == "gpt":
-            yield without_image_mark(turns[at - 1][1]), text.strip()
-
-
-def _turn(turn: Any, where: str) -> tuple[str, str]:
-    """Role (`human` or `gpt`) and text."""
-    role, text = (turn.get("from"), turn.get("value")) if isinstance(turn, dict) else (None, None)
-    if role not in (*HUMAN, *ASSISTANT) or not isinstance(text, str):
-        raise BadInput(f'{where}: expected {{"from": "human" or "gpt", "value": text}}')
-    return "human" if role in HUMAN else "gpt", text
+        pairs = list(pairs_of(row, where, str(number)))
+        return (pairs[0].image if pairs else None), [(pair.prompt, pair.chosen.strip()) for pair in pairs]
+    conversation = data.read_row(row, number, where, reading)
+    return row.get("image"), [(q.strip(), a.strip()) for q, a in conversation.turns] if conversation else []
 
 
 def write_positives(file: Path, positives: Iterable[Positive]) -> str:

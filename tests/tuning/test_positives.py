@@ -47,19 +47,25 @@ def test_every_answered_turn_is_one_positive_without_the_image_mark(tmp_path: Pa
         Positive("llava-1", "llava", "Its colour?", "Black.", "a.jpg"),
         Positive("llava-2", "llava", "Where?", "At home.", "sam/b.jpg"),
     ]
-    assert counts == Counts(rows=3, without_image=1, turns=3)
+    changed = {"last question without an answer dropped": 1}
+    assert counts == Counts(rows=3, without_image=1, turns=3, rows_changed=changed)
 
 
 def test_a_first_turn_of_the_assistant_is_dropped_and_unusable_turns_are_counted(tmp_path: Path) -> None:
     rows = [
         talk("Hello!", "<image>\nWhat?", "A dog.", first="gpt"),
-        talk("<image>", "no question", "Why?", "  "),
+        talk("<image>", "no question", "Why?", "  ", "And?", "Because."),  # nothing is learnt after an empty answer
         talk("<image>\nWhat?", "A dog."),
-        talk("Show it", "here: <image>", image="b.jpg"),
+        talk("<image>\nWhat?", ""),
     ]
     found, counts = read_positives(written(tmp_path, rows), "s")
     assert [(p.prompt, p.response) for p in found] == [("What?", "A dog.")]
-    assert counts == Counts(rows=4, turns=5, unusable=3, repeated=1)
+    assert (counts.rows, counts.turns, counts.without_question, counts.repeated) == (4, 3, 1, 1)
+    assert counts.rows_dropped == {"no answered question": 1}
+    assert counts.rows_changed == {
+        "began with the assistant: its first turn dropped": 1,
+        "cut at an empty answer": 2,
+    }
 
 
 def test_preferred_completions_are_positives(tmp_path: Path) -> None:
@@ -149,10 +155,15 @@ def test_sources_that_are_none(given: str, message: str) -> None:
     ("row", "message"),
     [
         ({"image": "a.jpg"}, "row 1: neither"),
-        ({"image": "a.jpg", "conversations": "x"}, "row 1: conversations: expected a list"),
-        ({"image": "a.jpg", "conversations": [{"from": "system", "value": "x"}]}, "row 1: turn 1: expected"),
-        ({"image": ["a.jpg"], "conversations": []}, "row 1: image: expected a file name"),
-        ({"image": "a.jpg", "conversations": [{"from": "human", "value": "x"}] * 2}, "two turns of human one after"),
+        ({"image": "a.jpg", "conversations": "x"}, "row 1: conversations: expected a list of objects"),
+        (
+            {"image": "a.jpg", "conversations": [{"from": "system", "value": "x"}]},
+            "row 1: turn from 'system'; expected human or gpt",
+        ),
+        ({"image": ["a.jpg"], "conversations": []}, "row 1: image: expected one file name"),
+        ({"image": "a.jpg", "conversations": [{"from": "human", "value": "x"}] * 2}, "two turns from 'human' in a row"),
+        (talk("q", "here: <image>"), "row 1: <image> stands in an answer"),
+        (talk("<image> q <image>", "a"), "row 1: <image> stands in it 2 times"),
         (talk("q", "a", image=None), "no answered turn about an image"),
     ],
 )
