@@ -55,13 +55,17 @@ class ConsoleReporter(Reporter):
 
     def result(self, result: Result, path: Path) -> None:
         """Ends the task's bar."""
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        self.end()
         bad = result["counts"]["n_error"] + result["counts"]["n_refused"]
         if bad:
             name, n = result["task"]["name"], result["counts"]["n"]
             self._line(f"        {name}: {bad} of {n} samples failed; first: {result['errors'][0]}")
+
+    def end(self) -> None:
+        """Ends the bar that is live, if one is."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
