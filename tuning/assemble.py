@@ -59,16 +59,14 @@ def assemble(
     Raises:
         BadInput: A part that is not there, not complete, or not of a kind that LLaVA holds.
     """
-    with hf_loading.quiet_transformers():
+    with hf_loading.quiet_transformers(), torch.random.fork_rng(devices=[]):  # making models draws numbers
         words, eyes = open_checkpoint(resolve(language)), open_checkpoint(resolve(tower))
         pictures = image_processor(eyes, pad=image_aspect == "pad")
         model = _language_model(words, dtype)
         tokenizer = _tokenizer(words)
         image_id = give_image_token(tokenizer)
         grow_vocabulary(model, len(tokenizer))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            llava = put_together(model, vision_tower(eyes, dtype), projector, image_id, tokenizer)
+        llava = put_together(model, vision_tower(eyes, dtype), projector, image_id, tokenizer, seed)
         form = chat_template("v1" if template == "plain" else template)
         processor = make_processor(tokenizer, pictures, llava.config.vision_config.patch_size, form)
     return llava, processor

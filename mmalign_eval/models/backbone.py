@@ -73,10 +73,17 @@ class Names:
 
     def in_whole(self, name: str) -> str | None:
         """A module name in a PEFT adapter, which may be a former one, in the whole model; None if there is none."""
-        for candidate in (name, self.rename(name)):
+        for candidate in (name, self.rename(name), self._around(name)):
             if candidate in self.whole:
                 return candidate
         return None
+
+    def _around(self, name: str) -> str:
+        """A name in the causal LM in the whole model."""
+        for inside, alone in (self.decoder, self.head):
+            if name == alone or name.startswith(f"{alone}."):
+                return inside + name[len(alone) :]
+        return name
 
     def of_adapter(self, name: str) -> str | None:
         """A module name in a PEFT adapter in the causal LM; adapters of the causal LM keep their names."""
@@ -87,6 +94,29 @@ class Names:
         """Whether a module of the whole model is no part of its language model."""
         whole = self.in_whole(name)
         return whole is not None and self.in_backbone(whole) is None
+
+
+_IN_MULTIMODAL = re.compile(r"^(model\.)?language_model\.(model\.|(?=lm_head$))?")
+_NOT_LANGUAGE = re.compile(r"(^|\.)(multi_modal_projector|mm_projector|vision_tower)(\.|$)")
+
+
+def adapter_on_language_model(model: Any) -> tuple[Callable[[str], str | None], Callable[[str], bool]]:
+    """How an adapter that was trained on a LLaVA applies to the language model that the LLaVA was made from.
+
+    Args:
+        model: A causal LM.
+
+    Returns:
+        `resolve` and `outside` for `peft_adapter.apply`: the adapter's projector has no place here and is left out.
+    """
+    modules = {name for name, _ in model.named_modules()}
+
+    def resolve(name: str) -> str | None:
+        prefix = f"{model.base_model_prefix}."
+        candidates = (name, _IN_MULTIMODAL.sub("", name), _IN_MULTIMODAL.sub(prefix, name))
+        return next((candidate for candidate in candidates if candidate in modules), None)
+
+    return resolve, lambda name: name not in modules and _NOT_LANGUAGE.search(name) is not None
 
 
 def on_meta(auto_class: Any, config: Any) -> Any:

@@ -99,7 +99,8 @@ class HfText(HfModel):
             model = hf_loading.load(AutoModelForCausalLM, self.checkpoint, self.options, self.dtype, self.device)
         if self.options.adapter:
             if not self.is_backbone:
-                return peft_adapter.apply(model, self.options.adapter, lambda name: name)
+                resolve, outside = backbone.adapter_on_language_model(model)
+                return peft_adapter.apply(model, self.options.adapter, resolve, outside)
             names = backbone.names(self.checkpoint)
             return peft_adapter.apply(model, self.options.adapter, names.of_adapter, outside=names.outside)
         return model

@@ -198,7 +198,9 @@ def grow_vocabulary(language: Any, size: int) -> None:
             layer.weight[old:] = layer.weight[:old].float().mean(0).to(layer.weight.dtype)
 
 
-def put_together(language: Any, tower: Any, projector: ProjectorType, image_id: int, tokenizer: Any) -> Any:
+def put_together(
+    language: Any, tower: Any, projector: ProjectorType, image_id: int, tokenizer: Any, seed: int = 0
+) -> Any:
     """A LLaVA of its parts; they are taken over, not copied. The projector is as torch makes linear layers.
 
     Args:
@@ -207,6 +209,7 @@ def put_together(language: Any, tower: Any, projector: ProjectorType, image_id: 
         projector: `linear` or `mlp2x_gelu`; of the former, the second layer is the identity and frozen.
         image_id: Id of `<image>`.
         tokenizer: Tells the ids of beginning, end and padding.
+        seed: Of the projector; the caller's random state is left as it was.
 
     Returns:
         LlavaForConditionalGeneration; its tower is frozen.
@@ -236,7 +239,9 @@ def put_together(language: Any, tower: Any, projector: ProjectorType, image_id: 
     config.text_config, config.vision_config = language.config, tower.config
     model.model.language_model, model.lm_head = language.model, language.lm_head
     model.model.vision_tower = tower
-    _fresh(model.model.multi_modal_projector, projector, language.lm_head.weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _fresh(model.model.multi_modal_projector, projector, language.lm_head.weight)
     model.generation_config = GenerationConfig(**ids)
     tower.requires_grad_(False)
     return model.eval()
