@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import BadInput
+
 
 def split_names(values: Iterable[str]) -> list[str]:
     """Parts between commas, but for commas inside parentheses: `corrupt(NAME,contrast,3)` is one name."""
@@ -15,3 +17,22 @@ def split_names(values: Iterable[str]) -> list[str]:
         else:
             parts[-1] += character
     return [part.strip() for part in parts if part.strip()]
+
+
+def pairs_of_options(values: Iterable[str], flag: str) -> dict[str, str]:
+    """KEY=VALUE options (`-M`, `--set`) as a mapping; the last of a key wins.
+
+    Args:
+        values: As given.
+        flag: The option, for messages.
+
+    Raises:
+        BadInput: No key, or no equals sign.
+    """
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise BadInput(f"{flag} {value}: expected KEY=VALUE")
+        found[key] = text
+    return found

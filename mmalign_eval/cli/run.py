@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import EXIT_OK, EXIT_TOO_MANY_ERRORS, EXIT_WANTING, BadInput, did_you_mean
-from .names import split_names
+from .names import pairs_of_options, split_names
 
 if TYPE_CHECKING:
     from ..evaluate import RunConfig
@@ -70,7 +70,7 @@ def run(
     given: dict[str, Any] = {
         "models": model,
         "tasks": tasks and split_names(tasks),
-        "model_options": _options(model_option),
+        "model_options": None if model_option is None else pairs_of_options(model_option, "-M"),
         "limit": limit,
         "seed": seed,
         "few_shot": few_shot,
@@ -162,15 +162,3 @@ def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         if key in merged:
             merged[key] = tuple(merged[key])
     return RunConfig(**merged)
-
-
-def _options(values: Texts) -> dict[str, str] | None:
-    if values is None:
-        return None
-    found = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            raise BadInput(f"-M {value}: expected KEY=VALUE")
-        found[key] = text
-    return found
