@@ -108,7 +108,7 @@ def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
         seed=seed,
         data_seed=seed,
         use_cpu=not cuda,
-        ddp_backend=None if cuda else "gloo",
+        ddp_backend="gloo" if not cuda and processes() > 1 else None,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         label_names=["labels"],
