@@ -37,9 +37,9 @@ class Contrastive(LogitsProcessor):
 
     Args:
         model: The model that generates.
-        inputs: What generation starts from: left-padded ids and mask, pixel values.
+        inputs: What the weakened branch starts from: left-padded ids and mask, pixel values.
         spec: Alpha and beta.
-        seeing: Makes the context in which the model sees the weakened images.
+        seeing: Makes the context in which the model weakens their features.
     """
 
     def __init__(self, model: Any, inputs: Mapping[str, torch.Tensor], spec: Contrast, seeing: Seeing) -> None:

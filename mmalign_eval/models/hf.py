@@ -20,14 +20,14 @@ import numpy as np
 from .. import templates
 from ..errors import BadInput, ImageError, Refused
 from ..images import ImagePool
-from ..requests import Choose, Generate, Prompt, Request, Response, failure
+from ..requests import Choose, Generate, ImageRef, Prompt, Request, Response, failure
 from . import backbone, hf_loading, hf_options, image_tokens, peft_adapter
 from .base import ModelAdapter, Options
 from .checkpoint import Checkpoint, one_line, open_checkpoint
 from .encoding import Scored
 from .hf_model import HfModel, answer_text, choice
 from .hf_options import HfOptions
-from .weaken import parse_contrast, parse_weaken, projector_of, seeing_weakened
+from .weaken import features_weakened, parse_contrast, parse_weaken, pixels_weakened, projector_of
 
 
 def open_model(target: str, options: Options) -> ModelAdapter:
@@ -181,20 +181,27 @@ class HfImageText(HfModel):
         self._lender.load()
         self._model, self._unpacked = self._lender._model, self._lender._unpacked
 
-    def _seeing(self, requests: Sequence[Request], copies: int = 1) -> AbstractContextManager[None]:
-        """In which forward passes with these requests' images see them weakened, if they are to be."""
+    def _noisy(self, inputs: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
+        """The model's inputs with noise on their pixels, if it is pixels that are weakened."""
         spec = self.options.weaken
-        if spec is None:
+        if spec is None or spec.target != "pixels":
+            return inputs
+        return pixels_weakened(self._model, inputs, _images(requests), spec)
+
+    def _seeing(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
+        """In which forward passes with these requests' images have noise on their features, if they are weakened."""
+        spec = self.options.weaken
+        if spec is None or spec.target != "features":
             return contextlib.nullcontext()
-        refs = [ref for request in requests for ref in request.prompt.images]
-        return seeing_weakened(self._model, refs, spec, copies)
+        return features_weakened(self._model, _images(requests), spec)
 
     def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:
         if not self.options.contrast or not requests[0].prompt.images:
             return []
         from .contrast import Contrastive
 
-        return [Contrastive(self._model, inputs, self.options.contrast, lambda: self._seeing(requests))]
+        weak = self._noisy(dict(inputs), requests)
+        return [Contrastive(self._model, weak, self.options.contrast, lambda: self._seeing(requests))]
 
     # -- what it is -----------------------------------------------------------------------------------------------
 
@@ -260,7 +267,8 @@ class HfImageText(HfModel):
         pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
         more = {} if special is None else {"add_special_tokens": special}
         out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
-        return {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
+        made = {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
+        return made if self.options.contrast else self._noisy(made, requests)
 
     def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
         if not group[0][1].prompt.images:
@@ -279,8 +287,7 @@ class HfImageText(HfModel):
             requests = [request for _, request in alike]
             inputs = self._process([self.render(request) for request in requests], requests, images)
             clear = self.options.contrast is not None  # the weakened branch is a logits processor's then
-            seeing = contextlib.nullcontext() if clear else self._seeing(requests, requests[0].params.num_beams)
-            with seeing:
+            with contextlib.nullcontext() if clear else self._seeing(requests):
                 generated = self._generate(inputs, requests)
             sizes = inputs["attention_mask"].sum(dim=1).tolist()
             for (i, _), size, result in zip(alike, sizes, generated, strict=True):
@@ -358,6 +365,10 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
         return AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.revision)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise BadInput(f"hf:{checkpoint.target}: its tokenizer cannot be read: {one_line(error)}") from error
+
+
+def _images(requests: Sequence[Request]) -> list[ImageRef]:
+    return [ref for request in requests for ref in request.prompt.images]
 
 
 def _as(value: Any, model: Any) -> Any:

@@ -159,7 +159,7 @@ def _noise(key: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def noise_of(ref: ImageRef, spec: Weaken, shape: Sequence[int]) -> np.ndarray:
-    """eps of one image, float32: the same at every step, drawn from the image's bytes and transforms and the seed.
+    """Noise of one image, float32: the same at every step, drawn from the image's bytes and transforms and the seed.
 
     Raises:
         ImageError: The image is missing.
@@ -193,42 +193,40 @@ def projector_of(model: Any) -> Any | None:
 
 
 @contextlib.contextmanager
-def seeing_weakened(model: Any, refs: Sequence[ImageRef], spec: Weaken, copies: int = 1) -> Iterator[None]:
-    """While it lasts, forward passes of the model see these images weakened.
+def features_weakened(model: Any, refs: Sequence[ImageRef], spec: Weaken) -> Iterator[None]:
+    """While it lasts, the model's projector gets the features of these images with noise.
 
     Args:
         model: A LLaVA-like model.
         refs: Images of all rows, in the order of the pixel values.
         spec: How.
-        copies: Of each image, side by side, as beam search makes them.
 
     Raises (in the forward pass):
         BadInput: The model cuts images into several parts, or mixes them, so that a part's image is not known.
     """
-    rows = [ref for ref in refs for _ in range(copies)]
 
-    def features(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        _check_rows(model, len(inputs[0]), len(rows))
-        return (weakened(inputs[0], rows, spec), *inputs[1:])
+    def put_noise(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (weakened(inputs[0], _each_part(model, inputs[0], refs), spec), *inputs[1:])
 
-    def pixels(module: Any, inputs: tuple[Any, ...], more: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        values = more.get("pixel_values")
-        if values is None:  # a later token: the image is in the cache
-            return inputs, more
-        _check_rows(model, len(values), len(rows))
-        return inputs, {**more, "pixel_values": weakened(values, rows, spec)}
-
-    if spec.target == "features":
-        hook = projector_of(model).register_forward_pre_hook(features)  # type: ignore[union-attr]
-    else:
-        hook = model.register_forward_pre_hook(pixels, with_kwargs=True)
+    hook = projector_of(model).register_forward_pre_hook(put_noise)  # type: ignore[union-attr]
     try:
         yield
     finally:
         hook.remove()
 
 
-def _check_rows(model: Any, found: int, expected: int) -> None:
-    if found != expected:
-        kind = type(model).__name__
-        raise BadInput(f"-M weaken=: {kind} makes {found} parts of {expected} images: only whole images are weakened")
+def pixels_weakened(model: Any, inputs: dict[str, Any], refs: Sequence[ImageRef], spec: Weaken) -> dict[str, Any]:
+    """A model's inputs with noise on their pixel values.
+
+    Raises:
+        BadInput: As `features_weakened`.
+    """
+    values = inputs["pixel_values"]
+    return {**inputs, "pixel_values": weakened(values, _each_part(model, values, refs), spec)}
+
+
+def _each_part(model: Any, values: torch.Tensor, refs: Sequence[ImageRef]) -> Sequence[ImageRef]:
+    if len(values) != len(refs):
+        makes = f"{type(model).__name__} makes {len(values)} parts of {len(refs)} images"
+        raise BadInput(f"-M weaken=: {makes}: only whole images are weakened")
+    return refs
