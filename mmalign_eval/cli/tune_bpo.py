@@ -1,0 +1,43 @@
+"""`mmeval tune bpo`: preference tuning on pairs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bpo(
+    model: Annotated[str, typer.Option(metavar="LLAVA", help="Folder or hub id of the LLaVA to tune, or `mini`.")],
+    pairs: Annotated[Path, typer.Option(metavar="FILE", help="Preference pairs: released BPO form, or TRL's.")],
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the pairs' image names are relative to.")],
+    out: Annotated[Path, typer.Option(metavar="OUT", help="Where the result appears when it is complete.")],
+    recipe: Annotated[str, typer.Option(help="Name of a recipe of method bpo, or a YAML file.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: tune.lr=1e-6.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of pairs, their order and LoRA's first values.")] = 0,
+    merge: Annotated[bool, typer.Option(help="Write a whole checkpoint rather than a PEFT adapter.")] = False,
+) -> None:
+    """Tune a LLaVA on preference pairs (BPO, eq. 4): chosen answers gain on rejected ones, measured from the base.
+
+    OUT is a PEFT adapter whose mmeval.json names the base. An interrupted training goes on from its last checkpoint
+    when the same command is given again.
+    """
+    from ..tuning.config import load_recipe
+    from .names import pairs_of_options
+
+    chosen = load_recipe(recipe, pairs_of_options(changes or [], "--set"))
+    from ..tuning.bpo import BpoJob, run
+    from ..tuning.trainer import is_main
+
+    def tell(line: str) -> None:
+        if is_main():
+            print(line, file=sys.stderr, flush=True)
+
+    run(BpoJob(model, pairs, images, out, chosen, seed, merge), tell)
+    given = f"hf:{out}" if merge or chosen.lora is None else f"hf:{model},adapter={out}"
+    if is_main():
+        print(f"done    {out}\nscore   mmeval run --model {given} --tasks ...")

@@ -1,0 +1,329 @@
+"""Preference tuning from files to a PEFT adapter or a checkpoint (BPO, Pi et al., 2024, sections 4 and 5)."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import AutoProcessor
+
+from ..errors import BadInput
+from ..models import image_tokens
+from ..models.checkpoint import Checkpoint, file_hash
+from ..models.prefix import why_not_packed
+from . import export, trainer
+from .batches import LengthGroups
+from .bpo_pairs import Item, Selection, encode, said, select
+from .bpo_trainer import BpoTrainer, PairCollate
+from .config import Preference, Recipe, Stage
+from .curves import draw
+from .data import image_refs, used_images
+from .encoding import Encoder
+from .loading import load_llava, load_processor, open_llava
+from .logprobs import inner
+from .looks import Looks
+from .lora import prepare
+from .pairs import read_pairs
+from .reference import References, fill, key_of
+from .rows import Pair
+from .workplace import clear, workplace
+
+NO_DROPOUT = "none: log-probabilities of the same answer are compared (as TRL's disable_dropout does)"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BpoJob:
+    """What to do.
+
+    Attributes:
+        model: Folder or hub id of a LLaVA.
+        pairs: Preference file.
+        images: Folder its image names are relative to.
+        out: Where the result appears.
+        recipe: Of method bpo.
+        seed: Of the choice of pairs, their order and LoRA's first values.
+        merge: A whole checkpoint rather than a PEFT adapter.
+        layout: How pairs are laid out; `auto`: packed where the model allows it.
+    """
+
+    model: str
+    pairs: Path
+    images: Path
+    out: Path
+    recipe: Recipe
+    seed: int = 0
+    merge: bool = False
+    layout: str = "auto"
+
+    @property
+    def preference(self) -> Preference:
+        """The recipe's.
+
+        Raises:
+            BadInput: The recipe is of another method.
+        """
+        if self.recipe.preference is None:
+            raise BadInput(f"recipe {self.recipe.name} is of method {self.recipe.method}: choose one of method bpo")
+        return self.recipe.preference
+
+
+@dataclass
+class _Read:
+    """What is known before any weight is loaded."""
+
+    selection: Selection
+    files: list[export.DataFile]
+    checkpoint: Checkpoint
+    processor: Any
+    base: export.Base
+
+
+def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
+    """Trains, unless the result is there already.
+
+    Args:
+        job: What to do.
+        tell: Takes a line for people.
+
+    Returns:
+        The record beside the result.
+
+    Raises:
+        BadInput: Anything given that cannot be, before any work; a full disk or a loss that is no number, during it.
+    """
+    found = _read(job)
+    if export.already(job.out, job.recipe, job.seed, found.files):
+        clear(trainer.work_folder(job.out))  # left behind where the last run was killed right at its end
+        tell(f"{job.out} is there already, of this recipe, data and seed")
+        return dict(export.read_json(job.out / export.TUNING_FILE))
+    with workplace(job.out, _about(job, found)) as work:
+        record = _train(job, found, work, tell)
+    clear(work)
+    return record
+
+
+def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
+    tell(f"pairs   {said(found.selection.counts)}")
+    model = _model(job)
+    base = f"{found.base.weights}|{inner(model).dtype}|{trainer.wants_bf16(job.recipe.tune)}"
+    train, held_out = _items(job, found, base)
+    made = _trainer(job, found, model, train, held_out, tell)
+    _fill(made, [*train, *held_out], tell)
+    made.train(resume_from_checkpoint=trainer.last_checkpoint(work))
+    if held_out and not _evaluated(made):
+        made.evaluate()
+    outcome = displacement(made.state.log_history)
+    if outcome:
+        tell(outcome["verdict"])
+    return _leave(job, found, made, [*train, *held_out], {"displacement": outcome} if outcome else {})
+
+
+# -- before -----------------------------------------------------------------------------------------------------------
+
+
+def _read(job: BpoJob) -> _Read:
+    """Everything that can be wrong with what was given."""
+    trainer.accumulation(job.recipe.tune)
+    pairs = read_pairs(job.pairs)
+    selection = select(pairs, job.preference, job.recipe.data, job.seed)
+    used: list[Pair] = [*selection.train, *selection.held_out]
+    image_refs([pair.image for pair in used], job.images, job.pairs, job.recipe.tune.image_aspect)
+    checkpoint = open_llava(job.model)
+    processor = load_processor(checkpoint, AutoProcessor)
+    files = [export.DataFile("tune", job.pairs, len(selection.train))]
+    return _Read(selection, files, checkpoint, processor, export.base_of(job.model))
+
+
+def _about(job: BpoJob, found: _Read) -> dict[str, Any]:
+    """What makes two trainings the same one: a work folder is gone on with only then."""
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "seed": job.seed,
+        "base": found.base.weights,
+        "data": [file_hash(file.path) for file in found.files],
+        "layout": job.layout,
+    }
+
+
+def _model(job: BpoJob) -> nn.Module:
+    """The LLaVA with its weights, what trains set and dropout off."""
+    half = trainer.wants_bf16(job.recipe.tune) and job.recipe.lora is not None
+    llava, _ = load_llava(job.model, torch.bfloat16 if half else torch.float32)
+    recipe = job.recipe
+    if recipe.lora is not None:
+        recipe = recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"dropout": 0.0})})
+    model = prepare(llava, recipe, "tune", job.seed)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _items(job: BpoJob, found: _Read, base: str) -> tuple[list[Item], list[Item]]:
+    tokenizer, stage, selection = found.processor.tokenizer, job.recipe.tune, found.selection
+    image_id = image_tokens.image_id(found.processor, found.checkpoint.config)
+    if image_id is None:
+        raise BadInput(f"--model {job.model}: it has no image token")
+    size = found.processor._get_num_multimodal_tokens(image_sizes=[[100, 100]])["num_image_tokens"][0]
+    encoder = Encoder(tokenizer, stage.template, image_id, int(size), stage.max_length)
+
+    def items(pairs: list[Pair]) -> list[Item]:
+        refs = image_refs([pair.image for pair in pairs], job.images, job.pairs, stage.image_aspect)
+        images = {pair.image: ref for pair, ref in zip(pairs, refs, strict=True)}
+        return encode(pairs, images, encoder, lambda ids, image: key_of(ids, image, base), selection.counts)
+
+    train = items(selection.train)
+    if not train:
+        raise BadInput(f"no pair is left to train on: {said(selection.counts)}; give --set tune.max_length")
+    return train, items(selection.held_out)
+
+
+def _trainer(
+    job: BpoJob, found: _Read, model: nn.Module, train: list[Item], held_out: list[Item], tell: Tell
+) -> BpoTrainer:
+    work, stage = trainer.work_folder(job.out), job.recipe.tune
+    if not held_out:
+        stage = stage.model_copy(update={"eval_every": 0})
+    llava = inner(model)
+    why_not = why_not_packed(llava) if job.layout == "auto" else ("" if job.layout == "packed" else "as asked")
+    if why_not:
+        tell(f"layout  a row for each answer: {why_not}")
+    frozen = None
+    if job.recipe.lora is None and held_out:
+        frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    pad = found.processor.tokenizer.pad_token_id
+    arguments = trainer.arguments(stage, work, job.seed)
+    order = LengthGroups(
+        [item.ids.length for item in train], [True] * len(train), stage.batch, job.seed, stage.group_by_length
+    )
+    made = BpoTrainer(
+        model,
+        arguments,
+        preference=job.preference,
+        order=order,
+        looks=Looks(llava, found.processor.image_processor),
+        references=References(work, arguments.process_index),
+        train=train,
+        held_out=held_out,
+        collate=PairCollate(0 if pad is None else pad, packed=not why_not),
+        base=frozen,
+        callbacks=[trainer.PlainLog(work / trainer.LOG_FILE, stage.stop_after, _progress(tell, stage))],
+    )
+    if frozen is not None:
+        frozen.to(arguments.device)
+    return made
+
+
+def _progress(tell: Tell, stage: Stage) -> Callable[[int, int, dict[str, float]], None]:
+    def line(step: int, steps: int, entry: dict[str, float]) -> None:
+        prefix = "eval_" if "eval_loss" in entry else ""
+        if f"{prefix}loss" not in entry:
+            return
+        shown = {name: entry.get(f"{prefix}{name}") for name in ("loss", "rewards/accuracies", "rewards/margins")}
+        shown["logps/chosen"] = entry.get(f"{prefix}logps/chosen")
+        if prefix:
+            shown["kl"] = entry.get("eval_kl")
+        told = "  ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
+        tell(f"{'held out' if prefix else 'step':8}{step}/{steps}  {told}")
+
+    return line
+
+
+def _fill(made: BpoTrainer, items: list[Item], tell: Tell) -> None:
+    """Reference log-probabilities of all pairs, before the first step."""
+
+    def count(done: int, whole: int) -> None:
+        if done == whole or done % (10 * batch) == 0:
+            tell(f"reference {done}/{whole} pairs")
+
+    batch = made.args.per_device_eval_batch_size
+    share = (made.args.process_index, made.args.world_size)
+    fill(made.references, items, made.base_logprobs, batch, count, share)
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        made.references.read()
+
+
+# -- after ------------------------------------------------------------------------------------------------------------
+
+
+def _evaluated(made: BpoTrainer) -> bool:
+    """Whether the last step was evaluated, here or before an interruption."""
+    return any("eval_loss" in row and row["step"] == made.state.global_step for row in made.state.log_history)
+
+
+def displacement(history: list[dict[str, float]]) -> dict[str, Any] | None:
+    """What became of the chosen answers' log-probability, over the same pairs before and after.
+
+    Args:
+        history: Log entries; the last evaluation decides, without any the last interval of training.
+
+    Returns:
+        `before`, `after`, `pairs` (`held_out` or `train`), `fell`, and `verdict` for people; None without entries.
+    """
+    for prefix, pairs in (("eval_", "held_out"), ("", "train")):
+        rows = [row for row in history if f"{prefix}logps/base" in row]
+        if rows:
+            before, after = rows[-1][f"{prefix}logps/base"], rows[-1][f"{prefix}logps/chosen"]
+            where = "of held-out pairs" if prefix else "of the last interval's training pairs"
+            if after < before:
+                verdict = f"chosen log-probability {where} fell from {before:.4g} to {after:.4g} "
+                verdict += "(likelihood displacement)"
+            else:
+                verdict = f"chosen log-probability {where} went from {before:.4g} to {after:.4g}: it did not fall"
+            return {"before": before, "after": after, "pairs": pairs, "fell": after < before, "verdict": verdict}
+    return None
+
+
+def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts: dict[str, Any]) -> dict[str, Any]:
+    """Writes the result aside and brings it to its place; the work folder goes."""
+    record: dict[str, Any] = {}
+    work = trainer.work_folder(job.out)
+    if trainer.is_main():
+        final = work / "final"
+        shutil.rmtree(final, ignore_errors=True)
+        model: Any = made.accelerator.unwrap_model(made.model)
+        if job.recipe.lora is None or job.merge:
+            whole = model.merge_and_unload() if job.recipe.lora is not None else model
+            export.save_checkpoint(whole, found.processor, final)
+        else:
+            export.save_adapter(model, final)
+        last = next((row for row in reversed(made.state.log_history) if "eval_loss" in row), None)
+        used = used_images(item.image for item in items)
+        record = export.write_record(
+            final,
+            job.recipe,
+            job.seed,
+            found.base,
+            found.files,
+            images=[SimpleNamespace(record=lambda: used)],  # type: ignore[list-item]
+            pairs=found.selection.counts,
+            steps=made.state.global_step,
+            lora_dropout=NO_DROPOUT,
+            layout="packed" if made.collate.packed else "rows",
+            **({"held_out": {k: v for k, v in last.items() if k.startswith("eval_")}} if last else {}),
+            **facts,
+        )
+        _logs(work, final / "training", made)
+        export.finish(final, job.out)
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+    return record
+
+
+def _logs(work: Path, folder: Path, made: BpoTrainer) -> None:
+    with trainer.disk_errors(str(folder)):
+        folder.mkdir()
+        shutil.copy(work / trainer.LOG_FILE, folder)
+        made.state.save_to_json(str(folder / "trainer_state.json"))
+        draw(folder / trainer.LOG_FILE, folder / "curves.svg")

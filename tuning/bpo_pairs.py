@@ -1,0 +1,190 @@
+"""Which preference pairs are trained on and which are kept for evaluation, and their token ids."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import BadInput
+from ..requests import ImageRef
+from .config import Data, Preference
+from .encoding import Encoder
+from .logprobs import PairIds
+from .rows import Pair
+
+_YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """A pair as the trainer takes it.
+
+    Attributes:
+        pair: What was read.
+        ids: Its tokens.
+        image: Its image.
+        key: What its reference log-probabilities are kept under.
+    """
+
+    pair: Pair
+    ids: PairIds
+    image: ImageRef
+    key: str
+
+
+@dataclass
+class Selection:
+    """Pairs that are used, and how many were not, by reason.
+
+    Attributes:
+        train: In the file's order.
+        held_out: Of images that no training pair shows.
+        counts: Reason to number of pairs; `read`, `train` and `held out` among them.
+    """
+
+    train: list[Pair]
+    held_out: list[Pair]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def select(pairs: Sequence[Pair], preference: Preference, data: Data, seed: int) -> Selection:
+    """Drops, holds out, balances and samples, in this order.
+
+    Long pairs and pairs of equal answers go first (BPO, released trainer: more than 350 whitespace words). Then images
+    are held out, so that arms which differ in the rest are evaluated on the same pairs.
+
+    Args:
+        pairs: As read.
+        preference: Which to drop, what to balance, which share of the images to hold out.
+        data: Its `samples` are drawn over the sources in proportion to what each has left.
+        seed: Of all choices.
+
+    Raises:
+        BadInput: Nothing is left to train on, or the recipe asks for what pairs do not have.
+    """
+    if data.kinds or data.text_only:
+        raise BadInput("data.kinds and data.text_only choose conversations; preference pairs have neither")
+    counts: Counter[str] = Counter(read=len(pairs))
+
+    def drop(some: Iterable[Pair], reason: str, wrong: Callable[[Pair], bool]) -> list[Pair]:
+        some = list(some)
+        kept = [pair for pair in some if not wrong(pair)]
+        counts[reason] += len(some) - len(kept)
+        return kept
+
+    most, tolerance = preference.max_words, preference.match_length
+    kept = drop(pairs, f"over {most} words", lambda p: max(_words(p.chosen), _words(p.rejected)) > most)
+    kept = drop(kept, "equal answers", lambda p: p.chosen.strip() == p.rejected.strip())
+    apart = _held_out({pair.image for pair in kept}, preference.held_out, seed)
+    held_out = [pair for pair in kept if pair.image in apart]
+    train = [pair for pair in kept if pair.image not in apart]
+    if tolerance:
+        train = drop(train, "lengths too different", lambda p: _length_gap(p) > tolerance)
+    if preference.balance:
+        surplus = _surplus(train, seed)
+        train = drop(train, "yes/no balance", lambda p: p.id in surplus)
+    if data.samples:
+        if data.samples > len(train):
+            raise BadInput(f"data.samples={data.samples}: only {len(train)} pairs are left to draw from")
+        drawn = _drawn(train, data.samples, seed)
+        train = drop(train, "not drawn", lambda p: p.id not in drawn)
+    if not train:
+        raise BadInput(f"no pair is left to train on: {said(counts)}")
+    counts.update({"train": len(train), "held out": len(held_out)})
+    return Selection(train, held_out, {reason: count for reason, count in counts.items() if count})
+
+
+def said(counts: dict[str, int]) -> str:
+    """Counts in one line."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+
+
+def _words(text: str) -> int:
+    return len(text.split())
+
+
+def _length_gap(pair: Pair) -> float:
+    """By how much the rejected answer's words differ from the chosen one's, as a share of these."""
+    return abs(_words(pair.rejected) - _words(pair.chosen)) / max(1, _words(pair.chosen))
+
+
+def _order(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}|{text}".encode()).digest()
+
+
+def _held_out(images: set[str], share: float, seed: int) -> set[str]:
+    """Images in an order that depends on nothing but their names, at least one where any are asked for."""
+    if not share:
+        return set()
+    if len(images) < 2:
+        raise BadInput("preference.held_out needs pairs of two images or more: give 0 to train on all")
+    count = min(len(images) - 1, max(1, round(share * len(images))))
+    return set(sorted(images, key=lambda image: _order(image, seed))[:count])
+
+
+def _surplus(pairs: Sequence[Pair], seed: int) -> set[str]:
+    """Ids of pairs to leave out so that as many chosen answers say yes as say no."""
+    said_so: dict[str, list[str]] = {"yes": [], "no": []}
+    for pair in pairs:
+        found = _YES_NO.match(pair.chosen)
+        if found:
+            said_so[found[1].lower()].append(pair.id)
+    fewest = min(len(ids) for ids in said_so.values())
+    return {name for ids in said_so.values() for name in sorted(ids, key=lambda i: _order(i, seed))[fewest:]}
+
+
+def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> set[str]:
+    """Ids of a sample, from each source in proportion (largest remainders get what is left over)."""
+    by_source: dict[str, list[str]] = {}
+    for pair in pairs:
+        by_source.setdefault(pair.source, []).append(pair.id)
+    exact = {source: count * len(ids) / len(pairs) for source, ids in by_source.items()}
+    shares = {source: int(share) for source, share in exact.items()}
+    left = sorted(exact, key=lambda source: (shares[source] - exact[source], source))
+    for source in left[: count - sum(shares.values())]:
+        shares[source] += 1
+    numbers = random.Random(f"pairs {seed}")
+    return {name for source, ids in sorted(by_source.items()) for name in numbers.sample(ids, shares[source])}
+
+
+def encode(
+    pairs: Sequence[Pair],
+    images: Mapping[str, ImageRef],
+    encoder: Encoder,
+    key: Callable[[PairIds, ImageRef], str],
+    counts: dict[str, int],
+) -> list[Item]:
+    """Token ids of pairs; answers are cut at the encoder's `max_length`, images never.
+
+    Args:
+        pairs: Selected ones.
+        images: By the names that pairs have for them.
+        encoder: Of the model's tokenizer and the recipe's template.
+        key: Of tokens and image.
+        counts: What is cut or dropped is counted there.
+
+    Raises:
+        BadInput: An answer or a prompt that holds the image token.
+    """
+    prompts: dict[str, tuple[int, ...]] = {}
+    items = []
+    for pair in pairs:
+        if pair.prompt not in prompts:
+            prompts[pair.prompt] = encoder.prompt(pair.prompt, image=True)
+        prompt = prompts[pair.prompt]
+        room = encoder.max_length - len(prompt)
+        answers = encoder.response(pair.chosen), encoder.response(pair.rejected)
+        chosen, rejected = answers[0][: max(0, room)], answers[1][: max(0, room)]
+        if room < 1 or chosen == rejected:
+            reason = "no room for answers" if room < 1 else "equal where cut"
+            counts[reason] = counts.get(reason, 0) + 1
+            continue
+        if (chosen, rejected) != answers:
+            counts["answer cut"] = counts.get("answer cut", 0) + 1
+        ids, image = PairIds(prompt, chosen, rejected), images[pair.image]
+        items.append(Item(pair, ids, image, key(ids, image)))
+    return items
