@@ -124,7 +124,9 @@ def read_positives(file: Path, name: str) -> tuple[list[Positive], Counts]:
     Raises:
         BadInput: The file cannot be read, or a row is neither a conversation nor a preference (the row is named).
     """
-    counts, reading, found, seen = Counts(), data.Counts(), [], set()
+    counts, reading = Counts(), data.Counts()
+    found: list[Positive] = []
+    seen: set[tuple[str, str, str]] = set()
     for number, row in enumerate(read_rows(file), start=1):
         counts.rows += 1
         image, turns = _turns(row, f"{file}: row {number}", number, reading)
@@ -181,7 +183,8 @@ def load_positives(file: Path) -> list[Positive]:
     Raises:
         BadInput: Another content; a file of conversations is sent to `mmeval tune positives`.
     """
-    found, ids = [], set()
+    found: list[Positive] = []
+    ids: set[str] = set()
     names = tuple(Positive.__dataclass_fields__)
     for number, row in enumerate(read_rows(file), start=1):
         if "conversations" in row or "completions" in row:

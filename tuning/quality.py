@@ -160,6 +160,11 @@ COLUMNS = (
     *("rejected", "pairs", "words chosen", "words rejected", "longer", "overlap", "chosen yes/no"),
     *("rejected yes/no", "new objects", "answers with"),
 )
+NOTES = (
+    "words: mean (median); longer: rejected answers with more words than the chosen one; overlap: ROUGE-L F1 of both",
+    "new objects: of all objects that rejected answers mention, those that the chosen one does not; answers with: of "
+    "the rejected answers that mention any object, those with a new one",
+)
 
 
 def _shown(objects: Mapping[str, Any] | None) -> tuple[str, str]:
