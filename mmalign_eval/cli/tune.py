@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import tune_bpo, tune_pairs
+from . import tune_bpo, tune_pairs, tune_probe, tune_train
 
 app = typer.Typer(
     help="Make checkpoints: visual instruction tuning, preference pairs, BPO.",
@@ -15,3 +15,7 @@ app.command("bpo")(tune_bpo.bpo)
 app.command("positives")(tune_pairs.positives)
 app.command("negatives")(tune_pairs.negatives)
 app.command("quality")(tune_pairs.quality)
+app.command("mm-ft")(tune_train.mm_ft)
+app.command("mm-lora")(tune_train.mm_lora)
+app.command("sft")(tune_train.sft)
+app.command("probe")(tune_probe.probe)

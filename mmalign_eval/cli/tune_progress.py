@@ -1,0 +1,89 @@
+"""How a training tells what happens: a bar with loss, rate and ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .progress import PLAIN_SECONDS
+
+
+class TuneReporter:
+    """Writes to standard error; silent in all processes of a torchrun but the first."""
+
+    def __init__(self, speaks: bool = True) -> None:
+        from rich.console import Console
+
+        self._speaks = speaks
+        self._console = Console(stderr=True, highlight=False)
+        self._bars: Any = None
+
+    def line(self, text: str) -> None:
+        """A line, below a bar that ends with it."""
+        self.close()
+        if self._speaks:
+            print(text, file=sys.stderr, flush=True)
+
+    def stage(self, name: str) -> Callable[[int, int, Mapping[str, float]], None]:
+        """A bar, or a line now and then; called at every log entry with (step, steps, entry)."""
+        self.close()
+        if not self._speaks:
+            return lambda step, steps, entry: None
+        return self._bar(name) if self._console.is_terminal else self._plain(name)
+
+    def close(self) -> None:
+        """Ends a bar."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _bar(self, name: str) -> Callable[[int, int, Mapping[str, float]], None]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        text = TextColumn("{task.fields[told]}")
+        self._bars = Progress(TextColumn(f"{name:<8}"), BarColumn(), MofNCompleteColumn(), text, console=self._console)
+        self._bars.start()
+        bars, clock = self._bars, _Clock()
+        bar = bars.add_task(name, total=None, told="")
+
+        def told(step: int, steps: int, entry: Mapping[str, float]) -> None:
+            bars.update(bar, completed=step, total=steps, told=f"{_figures(entry)}  {clock.told(step, steps)}")
+
+        return told
+
+    def _plain(self, name: str) -> Callable[[int, int, Mapping[str, float]], None]:
+        clock, last = _Clock(), 0.0
+
+        def told(step: int, steps: int, entry: Mapping[str, float]) -> None:
+            nonlocal last
+            if step >= steps or time.monotonic() - last > PLAIN_SECONDS:
+                last = time.monotonic()
+                self.line(f"{name:<8} {step}/{steps}  {_figures(entry)}  {clock.told(step, steps)}")
+
+        return told
+
+
+def _figures(entry: Mapping[str, float]) -> str:
+    shown = {"loss": entry.get("loss"), "lr": entry.get("learning_rate")}
+    return "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if value is not None)
+
+
+class _Clock:
+    """Rate and time left, from the steps of this run."""
+
+    def __init__(self) -> None:
+        self._since: tuple[int, float] | None = None
+
+    def told(self, step: int, steps: int) -> str:
+        now = time.monotonic()
+        if self._since is None:  # the first entry: how many steps it took is not known after a resume
+            self._since = (step, now)
+            return ""
+        rate = (step - self._since[0]) / max(now - self._since[1], 1e-9)
+        if not rate:
+            return ""
+        left = int((steps - step) / rate)
+        end = "done" if step >= steps else f"{left // 3600:d}:{left // 60 % 60:02d}:{left % 60:02d} left"
+        return f"{rate:.2f} steps/s  {end}" if rate >= 0.1 else f"{1 / rate:.1f} s/step  {end}"

@@ -1,0 +1,53 @@
+"""A LLaVA to go on training with, and its processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..errors import BadInput
+from ..models import hf_loading
+from ..models.checkpoint import Checkpoint, one_line, open_checkpoint
+from ..models.hf_options import HfOptions
+from .assemble import resolve
+
+
+def open_llava(target: str) -> Checkpoint:
+    """A LLaVA's checkpoint; only its configuration is read.
+
+    Raises:
+        BadInput: Not there, or no LLaVA.
+    """
+    checkpoint = open_checkpoint(resolve(target))
+    if checkpoint.config.model_type != "llava":
+        raise BadInput(f"{target}: a {checkpoint.config.model_type}, not a LLaVA")
+    return checkpoint
+
+
+def load_llava(target: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Model (on the CPU) and processor, its tokenizer padding on the right.
+
+    Raises:
+        BadInput: Not there, damaged, incomplete, or no LLaVA.
+    """
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    checkpoint = open_llava(target)
+    checkpoint.fetch_weights()
+    name = str(dtype).removeprefix("torch.")
+    model = hf_loading.load(LlavaForConditionalGeneration, checkpoint, HfOptions(), name, "cpu")
+    return model, load_processor(checkpoint, AutoProcessor)
+
+
+def load_processor(checkpoint: Checkpoint, auto_class: Any) -> Any:
+    """A checkpoint's processor.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
+    with hf_loading.quiet_transformers():
+        try:
+            return auto_class.from_pretrained(checkpoint.source, **checkpoint.revision)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise BadInput(f"{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
