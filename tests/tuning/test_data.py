@@ -116,7 +116,7 @@ def test_an_empty_answer_ends_the_conversation(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([said(("human", "<image><image>\nQ"), GPT, image=NAME)], "row 0: <image> stands in it 2 times"),
-        ([said(("human", "<image>Q"), GPT, ("human", "<image>Q"), GPT, image=NAME)], "row 0: <image> stands in it 2 times"),
+        ([said(*(("human", "<image>Q"), GPT) * 2, image=NAME)], "row 0: <image> stands in it 2 times"),
         ([said(HUMAN, GPT), said(("human", "<image>Q"), GPT)], "row 1: <image> stands in it, but"),
         ([said(("human", "<image>\nQ"), GPT)], "row 0: <image> stands in it, but it names no image"),
         ([said(HUMAN, ("gpt", "see <image>"), image=NAME)], "row 0: <image> stands in an answer"),
