@@ -117,7 +117,7 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     model = _model(job)
     base = f"{found.base.weights}|{inner(model).dtype}|{trainer.wants_bf16(job.recipe.tune)}"
     train, held_out = _items(job, found, base)
-    made = _trainer(job, found, model, train, held_out, tell)
+    made = _trainer(job, found, work, model, train, held_out, tell)
     _fill(made, [*train, *held_out], tell)
     made.train(resume_from_checkpoint=trainer.last_checkpoint(work))
     if held_out and not _evaluated(made):
@@ -189,9 +189,9 @@ def _items(job: BpoJob, found: _Read, base: str) -> tuple[list[Item], list[Item]
 
 
 def _trainer(
-    job: BpoJob, found: _Read, model: nn.Module, train: list[Item], held_out: list[Item], tell: Tell
+    job: BpoJob, found: _Read, work: Path, model: nn.Module, train: list[Item], held_out: list[Item], tell: Tell
 ) -> BpoTrainer:
-    work, stage = trainer.work_folder(job.out), job.recipe.tune
+    stage = job.recipe.tune
     if not held_out:
         stage = stage.model_copy(update={"eval_every": 0})
     llava = inner(model)
