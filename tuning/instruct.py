@@ -142,9 +142,9 @@ def run(job: Job, reporter: Reporter) -> dict[str, Any]:
         return record
     with workplace(job.out, found.about) as work:
         _meet()
-        for name, given in (("stage 1", found.pretrain), ("stage 2", found.tune)):
+        for name, given in (("stage 1", found.pretrain), (job.recipe.method, found.tune)):
             if given is not None:
-                reporter.line(f"{name} {given.file.path.name}: {'; '.join(given.counts.lines())}")
+                reporter.line(f"{name:<8} {given.file.path.name}: {'; '.join(given.counts.lines())}")
         if found.pretrain is not None and not job.stage_1.exists():
             _stage_1(job, found, found.pretrain, work, reporter)
         record = _stage_2(job, found, work, reporter)
@@ -162,7 +162,8 @@ def _read(job: Job) -> _Read:
     base = _base(job)
     found = _Read(base, _given(job, job.data, recipe.tune, recipe.data, "tune"))
     if not job.init:
-        assert job.pretrain_data is not None and recipe.pretrain is not None
+        assert job.pretrain_data is not None
+        assert recipe.pretrain is not None
         found.pretrain = _given(job, job.pretrain_data, recipe.pretrain, recipe.pretrain_data, "pretrain")
     parts = [(job.init or job.language or recipe.base), *([] if job.init else [job.tower or recipe.tower])]
     opened = [open_checkpoint(resolve(part)) for part in parts]
@@ -324,7 +325,7 @@ def _stage_1(job: Job, found: _Read, given: _Given, work: Path, reporter: Report
         export.finish(final, job.stage_1)
         shutil.rmtree(work / "pretrain")
     _wait()
-    reporter.line(f"stage 1 {_came_to(done)}  {job.stage_1}")
+    reporter.line(f"stage 1  {_came_to(done)}  {job.stage_1}")
 
 
 def _stage_2(job: Job, found: _Read, work: Path, reporter: Reporter) -> dict[str, Any]:
@@ -348,7 +349,7 @@ def _stage_2(job: Job, found: _Read, work: Path, reporter: Reporter) -> dict[str
         _logs(work / "tune", final / "training", done)
         export.finish(final, job.out)
     _wait()
-    reporter.line(f"{recipe.method} {_came_to(done)}  {job.out}")
+    reporter.line(f"{recipe.method:<8} {_came_to(done)}  {job.out}")
     return record
 
 

@@ -8,6 +8,7 @@ mode, which the released scripts use, keeps float32 master weights likewise; wha
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -82,7 +83,8 @@ def add_lora(model: nn.Module, lora: Lora, train_projector: bool, seed: int = 0)
         target_modules=lora_targets(model),
         modules_to_save=["multi_modal_projector"] if train_projector else None,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers under a name of yesterday
         torch.manual_seed(seed)
         wrapped: Any = get_peft_model(model, config)  # type: ignore[arg-type]
     if train_projector:
