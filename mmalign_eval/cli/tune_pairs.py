@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,9 +162,7 @@ def _print_quality(figures: Mapping[str, Mapping[str, Any]]) -> None:
     from ..tuning.quality import COLUMNS, NOTES, lines
     from .table import print_table
 
-    sources: Sequence[str] = [
-        f"{kind}: pairs by source: " + ", ".join(f"{name or 'unnamed'} {n:,}" for name, n in of["sources"].items())
-        for kind, of in figures.items()
-    ]
-    notes = (*NOTES, *sources)
+    whole = list(figures.values())[-1]
+    sources = ", ".join(f"{name or 'unnamed'} {count:,}" for name, count in whole["sources"].items())
+    notes = (*NOTES, f"pairs by source: {sources}")
     print_table(TextTable(COLUMNS, tuple(lines(figures)), frozenset(range(1, len(COLUMNS))), notes))
