@@ -123,8 +123,8 @@ class LengthGroups(Sampler[int]):
 
     The order is a function of seed and epoch alone. Trainer's batches are consecutive runs of it: micro-batch k goes to
     process k mod (number of processes), so that a step sees the same rows whatever their number (2 processes with 1
-    accumulation, or 1 process with 2). Resuming draws the epoch's order again and skips what was done: `EpochOrder`
-    must be among the callbacks, since accelerate does not tell the epoch to a sampler after a resume.
+    accumulation, or 1 process with 2). Resuming draws the epoch's order again and skips what was done. `EpochOrder`
+    must be among the callbacks: to several processes that resume, accelerate does not pass the epoch on.
     """
 
     def __init__(

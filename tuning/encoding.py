@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any
 
 from ..errors import BadInput
@@ -126,23 +127,20 @@ class Encoder:
         """Ids and labels of pieces that stand next to each other, tokenised in one go behind `before`."""
         text = "".join(part.text for part in parts)
         found = self.tokenizer(before + text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = found["offset_mapping"]
-        start = next((i for i, (_, end) in enumerate(spans) if end > len(before)), len(spans))
-        if start < len(spans) and spans[start][0] < len(before):  # a token over the border: a border of our own then
+        tokens, spans = found["input_ids"], found["offset_mapping"]
+        starts = list(accumulate((len(part.text) for part in parts[:-1]), initial=len(before)))
+        ends = [end for _, end in spans]
+        cuts = [*(bisect_right(ends, start) for start in starts), len(tokens)]  # a token is where its last character is
+        if cuts[0] < len(tokens) and spans[cuts[0]][0] < len(before):  # one reaches over the border: cut there then
             return self._block(parts, "", image, where)
-        starts = [len(before)]
-        for part in parts[:-1]:
-            starts.append(starts[-1] + len(part.text))
         ids: list[int] = []
         labels: list[int] = []
-        seen = [0] * len(parts)
-        for token, (_, end) in zip(found["input_ids"][start:], spans[start:], strict=True):
-            of = max(0, bisect_right(starts, end - 1) - 1)  # by its last character
-            learnt = parts[of].learnt or seen[of] < parts[of].head
-            seen[of] += 1
-            copies = self.image_tokens if token == self.image_id else 1
-            ids += [token] * copies
-            labels += [token if learnt and token != self.image_id else IGNORED] * copies
+        for part, (start, end) in zip(parts, pairwise(cuts), strict=True):
+            for number, token in enumerate(tokens[start:end]):
+                copies = self.image_tokens if token == self.image_id else 1
+                learnt = (part.learnt or number < part.head) and token != self.image_id
+                ids += [token] * copies
+                labels += [token if learnt else IGNORED] * copies
         if ids.count(self.image_id) != (self.image_tokens if image else 0):
             raise BadInput(f"{where + ': ' if where else ''}the text itself holds the image token {self.marks.bare}")
         return ids, labels

@@ -205,6 +205,31 @@ def test_two_processes_see_the_rows_of_one_in_each_step(count: int) -> None:
     assert steps(2, 1) == steps(1, 2) == steps(1, 1, micro=8) == steps(4, 1, micro=2)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_epoch_has_its_order_also_where_accelerate_does_not_tell(processes: int) -> None:
+    from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    def rest(told: int) -> list[int]:
+        """What process 0 still sees of an epoch that is resumed after its first micro-batch."""
+        sampler = LengthGroups([1] * 16, [True] * 16, 4, 0)
+        batches: Any = BatchSampler(sampler, 2, False)
+        if processes > 1:
+            batches = BatchSamplerShard(batches, processes, 0)
+        loader = skip_first_batches(DataLoaderShard(list(range(16)), batch_sampler=batches), 1)
+        state, control = TrainerState(epoch=told + 0.25), TrainerControl()
+        EpochOrder(sampler).on_epoch_begin(TrainingArguments(use_cpu=True), state, control)
+        loader.set_epoch(told)  # as Trainer does
+        return [int(index) for batch in loader for index in batch]
+
+    expected = LengthGroups([1] * 16, [True] * 16, 4, 0)
+    for epoch in (0, 1, 2):
+        expected.set_epoch(epoch)
+        order = list(expected)
+        own = [order[start : start + 2] for start in range(0, 16, 2)][::processes]
+        assert rest(epoch) == [index for batch in own[1:] for index in batch]
+
+
 def trained_order(folder: Path, epochs: int, resume: bool, stop: int = 0) -> list[list[int]]:
     """The rows of each step of a real Trainer, four a step in two micro-batches, ten rows."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
