@@ -1,0 +1,65 @@
+"""What was fixed before the judged scenes were looked at: arms, seeds of the scenes, and the commit they are of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import BadInput
+from ..files import write_whole
+from . import arms
+
+FILE = "registered.json"
+FIXED = ("arms.yaml", "scenes.py", "world.py", "inject.py")  # what may not change after the first judged run
+
+
+def register(folder: Path) -> dict[str, str]:
+    """Notes the commit at which the arms stand, once, before the first judged run in a folder.
+
+    Returns:
+        `arms`: SHA-256 of arms and seeds; `commit`: of the last change to them (empty outside a checkout); `date`.
+
+    Raises:
+        BadInput: The folder was registered with other arms, or the arms have changes that are not committed.
+    """
+    file = folder / FILE
+    digest = arms.digest()
+    if file.is_file():
+        found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        if found["arms"] != digest:
+            raise BadInput(
+                f"{folder}: its judged scenes were registered with other arms (commit {found['commit'] or 'unknown'}): "
+                "settings are chosen with --choose; give another --out for the new ones, and say how many there were"
+            )
+        return found
+    found = {"arms": digest, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(file, [json.dumps(found, indent=1).encode()])
+    return found
+
+
+def commit(place: Path = Path(__file__).parent) -> str:
+    """The last commit that changed the arms or the scenes; empty where there is no checkout.
+
+    Raises:
+        BadInput: They have changes that are not committed.
+    """
+    files = [str(place / name) for name in FIXED]
+    try:
+        changed = _git(place, "status", "--porcelain", "--", *files)
+        last = _git(place, "log", "-1", "--format=%H", "--", *files)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    if changed or not last:
+        raise BadInput(
+            "the arms have changes that are not committed: commit them before the first judged run, or try them with "
+            "--choose"
+        )
+    return last
+
+
+def _git(place: Path, *arguments: str) -> str:
+    ran = subprocess.run(["git", "-C", str(place), *arguments], capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
