@@ -16,6 +16,7 @@ from ..errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, MmevalError
 from . import compare as compare_verb
 from . import corrupt as corrupt_verb
 from . import judge as judge_verb
+from . import lab as lab_verb
 from . import leaderboard as leaderboard_verb
 from . import report as report_verb
 from . import run as run_verb
@@ -36,6 +37,7 @@ app.command("score")(score_verb.score)
 app.command("compare")(compare_verb.compare)
 app.command("report")(report_verb.report)
 app.command("corrupt")(corrupt_verb.corrupt)
+app.command("lab")(lab_verb.lab)
 app.add_typer(tasks_verb.app, name="tasks")
 app.add_typer(judge_verb.app, name="judge")
 app.add_typer(leaderboard_verb.app, name="leaderboard")
