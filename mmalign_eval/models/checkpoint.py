@@ -45,12 +45,14 @@ class Checkpoint:
         folder: Where its files are (a snapshot of the hub's cache for a hub id).
         commit: Commit hash of a hub id, else empty.
         config: Its transformers configuration.
+        extracted: It holds only the language model of the multimodal checkpoint that was named.
     """
 
     target: str
     folder: Path
     commit: str
     config: Any = field(repr=False)
+    extracted: bool = False
 
     @property
     def source(self) -> str:

@@ -23,10 +23,11 @@ from ..images import ImagePool
 from ..requests import Choose, Generate, ImageRef, Prompt, Request, Response, failure
 from . import backbone, hf_loading, hf_options, image_tokens, peft_adapter
 from .base import ModelAdapter, Options
-from .checkpoint import Checkpoint, one_line, open_checkpoint
+from .checkpoint import Checkpoint, one_line
 from .encoding import Scored
 from .hf_model import HfModel, answer_text, choice
 from .hf_options import HfOptions
+from .llava_layout import Parts, open_checkpoint, refuse_half_an_adapter
 from .weaken import features_weakened, parse_contrast, parse_weaken, pixels_weakened, projector_of
 
 
@@ -42,12 +43,13 @@ def open_model(target: str, options: Options) -> ModelAdapter:
     """
     parsed = hf_options.parse(options, local=Path(target).exists())
     with hf_loading.quiet_transformers():
-        checkpoint = open_checkpoint(target, parsed.revision)
+        parts = Parts(parsed.vision_tower, parsed.base, language_only=parsed.backbone)
+        checkpoint = open_checkpoint(target, parsed.revision, parts)
         if checkpoint.multimodal and not parsed.backbone:
             return HfImageText(checkpoint, parsed)
         if parsed.weaken:
             raise BadInput(f"-M weaken=: hf:{target} is run as a language model and sees no image; leave it out")
-        if parsed.backbone and not checkpoint.multimodal:
+        if parsed.backbone and not checkpoint.multimodal and not checkpoint.extracted:
             raise BadInput(f"-M backbone=true: hf:{target} is a language model already; leave it out")
         return HfText(checkpoint, parsed)
 
@@ -118,6 +120,8 @@ class HfImageText(HfModel):
             self.processor = AutoProcessor.from_pretrained(checkpoint.source, **checkpoint.revision)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise BadInput(f"hf:{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
+        if options.adapter:
+            refuse_half_an_adapter(options.adapter)
         super().__init__(checkpoint, options, self.processor.tokenizer)
         self.image_id = image_tokens.image_id(self.processor, checkpoint.config)
         self._lender: HfImageText | None = None
@@ -227,7 +231,7 @@ class HfImageText(HfModel):
         return str(self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _image_token(self) -> str:
-        return image_tokens.image_text(self.processor, self.name)
+        return image_tokens.image_text(self.processor, self.name, self.checkpoint.config)
 
     def _expand(self, ids: Any, prompt: Prompt) -> list[int]:
         return image_tokens.expand(ids, prompt.images, self.image_id, self.processor)

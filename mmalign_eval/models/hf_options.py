@@ -29,6 +29,8 @@ class HfOptions:
         attn: Attention implementation; empty: the library's choice.
         revision: Branch, tag or commit of a hub repository; empty: its main branch.
         template: Named template used where a prompt asks for the checkpoint's own.
+        vision_tower: Folder or hub id of the vision tower of a checkpoint in LLaVA's own layout, if not as it says.
+        base: The same of the language model that a LoRA in that layout was trained on.
         add_bos: Whether texts get the tokenizer's special tokens; None: the tokenizer's own habit, as in lm-eval.
         batch_tokens: Most tokens in a batch.
         batch_rows: Most requests in a batch.
@@ -44,6 +46,8 @@ class HfOptions:
     attn: str = ""
     revision: str = ""
     template: str = MODEL_TEMPLATE
+    vision_tower: str = ""
+    base: str = ""
     add_bos: bool | None = None
     batch_tokens: int = DEFAULT_TOKENS
     batch_rows: int = DEFAULT_ROWS
@@ -76,6 +80,8 @@ def parse(options: Options, local: bool) -> HfOptions:
         attn=_one_of("attn", options.get("attn", ""), ATTENTION),
         revision=options.get("revision", ""),
         template=options.get("template", MODEL_TEMPLATE),
+        vision_tower=options.get("vision_tower", ""),
+        base=options.get("base", ""),
         add_bos=None if options.get("add_bos", "auto") == "auto" else parse_bool("add_bos", options["add_bos"]),
         batch_tokens=parse_int("batch_tokens", options.get("batch_tokens", str(DEFAULT_TOKENS))),
         batch_rows=parse_int("batch_rows", options.get("batch_rows", str(DEFAULT_ROWS))),

@@ -14,8 +14,8 @@ from ..requests import ImageRef
 _UNREADABLE = (336, 336)  # planned size of an image that cannot be read; asking for it gives the error
 
 
-def image_text(processor: Any, name: str) -> str:
-    """The placeholder of one image in a text.
+def image_text(processor: Any, name: str, config: Any) -> str:
+    """The placeholder of one image in a text, between start and end tokens if the model was trained with them (LLaVA).
 
     Raises:
         BadInput: The processor has none (it needs the checkpoint's own chat template).
@@ -23,7 +23,8 @@ def image_text(processor: Any, name: str) -> str:
     token = getattr(processor, "image_token", None)
     if not token:
         raise BadInput(f"{name}: its processor names no image token; use template=model")
-    return str(getattr(token, "content", token))
+    text = str(getattr(token, "content", token))
+    return f"<im_start>{text}<im_end>" if getattr(config, "mm_use_im_start_end", False) else text
 
 
 def image_id(processor: Any, config: Any) -> int | None:

@@ -96,12 +96,13 @@ def vision_config(checkpoint: Checkpoint) -> Any:
     return config
 
 
-def vision_tower(checkpoint: Checkpoint, dtype: Any) -> Any:
+def vision_tower(checkpoint: Checkpoint, dtype: Any, own: dict[str, Any] | None = None) -> Any:
     """A CLIP vision tower: from its own checkpoint, from CLIP's (text side left out), or from inside a LLaVA's.
 
     Args:
         checkpoint: Any of these.
         dtype: torch type of the weights.
+        own: Its weights by CLIPVisionModel's names, where they are not the checkpoint's.
 
     Raises:
         BadInput: No tower there, or not all of it.
@@ -110,8 +111,8 @@ def vision_tower(checkpoint: Checkpoint, dtype: Any) -> Any:
     from transformers import CLIPVisionModel
 
     config = vision_config(checkpoint)
-    state = {
-        str(tower_key(name)): tensor.to(dtype)
+    state = own or {
+        str(tower_key(name)): tensor
         for name, tensor in read_tensors(checkpoint.fetch_weights(), lambda name: tower_key(name) is not None)
     }
     with torch.device("meta"):
@@ -122,7 +123,7 @@ def vision_tower(checkpoint: Checkpoint, dtype: Any) -> Any:
     with skip_init():
         tower = CLIPVisionModel(config)
     tower.load_state_dict(state, assign=True)
-    return tower.eval()
+    return tower.to(dtype).eval()
 
 
 def skip_init() -> Any:
