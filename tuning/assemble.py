@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditiona
 from ..errors import BadInput
 from ..miniature import checkpoint as miniature
 from ..models import hf_loading
-from ..models.checkpoint import Checkpoint, one_line, open_checkpoint
+from ..models.checkpoint import Checkpoint, one_line
 from ..models.hf_options import HfOptions
+from ..models.llava_layout import open_checkpoint
 from ..models.llava_parts import (
     chat_template,
     give_image_token,

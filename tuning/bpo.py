@@ -175,7 +175,8 @@ def _items(job: BpoJob, found: _Read, base: str) -> tuple[list[Item], list[Item]
     if image_id is None:
         raise BadInput(f"--model {job.model}: it has no image token")
     size = found.processor._get_num_multimodal_tokens(image_sizes=[[100, 100]])["num_image_tokens"][0]
-    encoder = Encoder(tokenizer, stage.template, image_id, int(size), stage.max_length)
+    wrap = bool(getattr(found.checkpoint.config, "mm_use_im_start_end", False))
+    encoder = Encoder(tokenizer, stage.template, image_id, int(size), stage.max_length, wrap)
 
     def items(pairs: list[Pair]) -> list[Item]:
         refs = image_refs([pair.image for pair in pairs], job.images, job.pairs, stage.image_aspect)

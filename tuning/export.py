@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 
 from ..errors import BadInput
 from ..models import peft_adapter
-from ..models.checkpoint import one_line, open_checkpoint
+from ..models.checkpoint import one_line
+from ..models.llava_layout import open_checkpoint
 from ..models.llava_save import SHARD, save_llava
 from ..models.tuned import KEYS, TUNING_FILE, read_json, read_training
 from ..overlap import Training

@@ -19,8 +19,9 @@ import torch.distributed as dist
 from torch import nn
 
 from ..errors import BadInput
-from ..models.checkpoint import Checkpoint, open_checkpoint
+from ..models.checkpoint import Checkpoint
 from ..models.hf_loading import safetensors_header
+from ..models.llava_layout import open_checkpoint
 from ..models.tuned import TUNING_FILE, read_json, read_training, read_tuned
 from . import export
 from .assemble import assemble, resolve

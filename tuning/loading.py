@@ -8,8 +8,9 @@ import torch
 
 from ..errors import BadInput
 from ..models import hf_loading
-from ..models.checkpoint import Checkpoint, one_line, open_checkpoint
+from ..models.checkpoint import Checkpoint, one_line
 from ..models.hf_options import HfOptions
+from ..models.llava_layout import open_checkpoint
 from .assemble import resolve
 
 
