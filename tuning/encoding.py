@@ -131,6 +131,7 @@ class Encoder:
         starts = list(accumulate((len(part.text) for part in parts[:-1]), initial=len(before)))
         ends = [end for _, end in spans]
         cuts = [*(bisect_right(ends, start) for start in starts), len(tokens)]  # a token is where its last character is
+        cuts[0] = cuts[0] if before else 0
         if cuts[0] < len(tokens) and spans[cuts[0]][0] < len(before):  # one reaches over the border: cut there then
             return self._block(parts, "", image, where)
         ids: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,28 +22,24 @@ from .tokenizers import llama_like
 IMAGE = ImageRef("image.png")
 PATCHES = 3
 TEMPLATES: tuple[Name, ...] = ("v0", "v1", "llava_llama_2", "plain")
-TOKENIZERS = ("miniature", "legacy", "first")
+TOKENIZERS = ("miniature", "trimmed", "legacy", "first")
 
 # Words, digits, letters of several bytes, blanks and line breaks wherever; no "<": special tokens are not for users.
 TEXT = st.text(alphabet="abtTz.,:#-]é字😀 0123\n", min_size=1, max_size=25)
 TURNS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
 
 
+@cache
 def tokenizer_of(kind: str) -> Any:
-    if kind == "miniature":
-        from mmalign_eval.miniature.nano import nano_tokenizer
+    if kind not in ("miniature", "trimmed"):
+        return llama_like(kind)  # type: ignore[arg-type]
+    from mmalign_eval.miniature.nano import nano_tokenizer
 
-        return _cached(kind, nano_tokenizer)
-    return llama_like(kind)  # type: ignore[arg-type]
-
-
-_MADE: dict[str, Any] = {}
-
-
-def _cached(kind: str, make: Any) -> Any:
-    if kind not in _MADE:
-        _MADE[kind] = make()
-    return _MADE[kind]
+    tokenizer = nano_tokenizer()
+    if kind == "trimmed":  # as GPT-2's: a token's span does not hold its blank
+        backend = tokenizer.backend_tokenizer
+        backend.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), backend.post_processor])
+    return tokenizer
 
 
 def encoder_of(kind: str, template: Name, max_length: int = 4096, wrap: bool = False) -> Encoder:
