@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..engine import Engine
+from ..engine import Engine, request_keys
 from ..errors import BadInput, Refused, did_you_mean
 from ..models.base import ModelAdapter
 from ..models.opening import open_model
@@ -174,18 +174,20 @@ def make_negatives(
     check_plan(plan, model, options)
     if set(plan.how) != {"injected"}:
         check_images(positives, images)
+    # All are opened, and all questions checked, before any is asked: a slip in the last kind shows at once.
+    adapters = {how: open_for(how, model, options, plan) for how in plan.how}
+    requests = {how: make_requests(how, adapters[how], positives, images, plan) for how in plan.how}
+    keys = {how: request_keys(adapters[how], requests[how]) for how in plan.how}
     answers: dict[How, list[Response]] = {}
     made: dict[How, Made] = {}
-    for how in plan.how:
-        adapter = open_for(how, model, options, plan)
+    for how, adapter in adapters.items():
+        reporter.model(adapter)
+        advance = reporter.task(how, len(requests[how]))
         try:
-            reporter.model(adapter)
-            requests = make_requests(how, adapter, positives, images, plan)
-            advance = reporter.task(how, len(requests))
-            answers[how], stats = Engine(adapter, store).run(requests, advance=advance)
-            made[how] = Made(TYPES[how], asked=len(requests), model=adapter.identity(), cost=asdict(stats))
+            answers[how], stats = Engine(adapter, store).run(requests[how], keys[how], advance)
         finally:
             adapter.close()
+        made[how] = Made(TYPES[how], asked=len(requests[how]), model=adapter.identity(), cost=asdict(stats))
     pairs: list[Pair] = []
     for at, positive in enumerate(positives):
         for how in plan.how:

@@ -6,7 +6,8 @@ of an item with different scores are one pair, the higher score chosen.
 
 TRL (`trl.DPOTrainer` for vision-language models): JSON lines of `{"prompt", "chosen", "rejected", "images"}`, the first
 three as lists of chat messages; `id`, `kind` and `source` beside them are ours, and TRL leaves them alone. Images are
-paths relative to the image folder: `cast_column("images", [Image()])` in that folder makes pictures of them.
+paths relative to the image folder: `cast_column("images", datasets.List(datasets.Image()))`, run in that folder, makes
+pictures of them.
 
 Also read: JSON lines of `{"image", "question", "chosen", "rejected"}`, all plain text.
 """
@@ -14,6 +15,7 @@ Also read: JSON lines of `{"image", "question", "chosen", "rejected"}`, all plai
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -58,6 +60,22 @@ def write_pairs(file: Path, pairs: Iterable[Pair], form: Form) -> str:
         return write_whole(file, chunks)
     except OSError as error:
         raise BadInput(f"--out {file}: cannot be written: {error.strerror or error}") from error
+
+
+def check_place(out: Path) -> None:
+    """Refuses a place for a file that cannot be written to, before any work; makes its folder.
+
+    Raises:
+        BadInput: It is a folder, or its folder cannot be made or written to.
+    """
+    if out.is_dir():
+        raise BadInput(f"--out {out}: a folder; give a file in it, such as {out / 'pairs.json'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: its folder cannot be made: {error.strerror or error}") from error
+    if not os.access(out.parent, os.W_OK):
+        raise BadInput(f"--out {out}: no permission to write in {out.parent}")
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Ground-truth responses to prefer: (prompt, response) pairs out of the data sets that BPO drew from (Table 2).
 
-ShareGPT4V, LLaVAR and LLaVA-Instruct are all LLaVA-style conversations; they differ in the folders that `image` names
-(`coco/train2017/`, `sam/`, `web-celebrity/images/` ... below one root). Every answered turn of a conversation about an
+ShareGPT4V, LLaVAR and LLaVA-Instruct are all LLaVA-style conversations; they differ in what `image` is relative to:
+ShareGPT4V's names start at a root (`coco/train2017/`, `sam/`, `web-celebrity/images/` ...), LLaVA-Instruct's are bare
+files of `coco/train2017`, which a source's folder puts in front. Every answered turn of a conversation about an
 image is one positive. Its prompt is that turn's question alone: the released preference file has one prompt a row and
 no place for earlier turns. (The question of a later turn may lean on earlier ones; so do those of the released file.)
 
@@ -13,11 +14,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import BadInput
+from ..errors import BadInput, did_you_mean
 from ..files import write_whole
 from . import data
 from .pairs import encoded, pairs_of, read_rows
@@ -35,11 +36,13 @@ class Source:
         name: Begins its rows' ids.
         file: Conversations, or preferences.
         count: Positives to draw; 0: all.
+        folder: Put in front of its images' names.
     """
 
     name: str
     file: Path
     count: int = 0
+    folder: str = ""
 
 
 @dataclass
@@ -88,6 +91,24 @@ def parse_source(given: str) -> Source:
     return Source(name, Path(match["file"]), int(count or 0))
 
 
+def in_folders(sources: Sequence[Source], folders: Mapping[str, str]) -> list[Source]:
+    """Sources with their folders.
+
+    Args:
+        sources: As parsed.
+        folders: Name of a source to the folder of its images, relative to the root of all.
+
+    Raises:
+        BadInput: A folder for a source that is not there (with did-you-mean).
+    """
+    names = [source.name for source in sources]
+    for name, folder in folders.items():
+        if name not in names:
+            known = ", ".join(names)
+            raise BadInput(f"--folder {name}={folder}: no such source{did_you_mean(name, names)}; sources: {known}")
+    return [replace(source, folder=folders.get(source.name, source.folder)) for source in sources]
+
+
 def collect(sources: Sequence[Source], seed: int) -> tuple[list[Positive], dict[str, Counts]]:
     """Draws from every source, uniformly and without replacement.
 
@@ -105,7 +126,7 @@ def collect(sources: Sequence[Source], seed: int) -> tuple[list[Positive], dict[
     all_counts: dict[str, Counts] = {}
     short = []
     for source in sources:
-        found, counts = read_positives(source.file, source.name)
+        found, counts = read_positives(source.file, source.name, source.folder)
         all_counts[source.name] = counts
         if source.count > len(found):
             short.append(f"{source.name} has {len(found)} of {source.count} asked ({source.file})")
@@ -118,8 +139,13 @@ def collect(sources: Sequence[Source], seed: int) -> tuple[list[Positive], dict[
     return positives, all_counts
 
 
-def read_positives(file: Path, name: str) -> tuple[list[Positive], Counts]:
+def read_positives(file: Path, name: str, folder: str = "") -> tuple[list[Positive], Counts]:
     """All positives of a file, ids `<name>-<n>` counted over its different turns.
+
+    Args:
+        file: Conversations or preferences.
+        name: Of the source.
+        folder: Put in front of image names.
 
     Raises:
         BadInput: The file cannot be read, or a row is neither a conversation nor a preference (the row is named).
@@ -133,6 +159,7 @@ def read_positives(file: Path, name: str) -> tuple[list[Positive], Counts]:
         if not image:
             counts.without_image += 1
             continue
+        image = str(PurePosixPath(folder, image))
         for prompt, response in turns:
             counts.turns += 1
             if not prompt:

@@ -19,7 +19,7 @@ from ..files import write_whole
 from ..metrics.chair.objects import ObjectTable, default_table, parse_table
 from ..store import Store
 from .negatives import How, Made, Plan, check_plan, make_negatives
-from .pairs import Form, write_pairs
+from .pairs import Form, check_place, write_pairs
 from .positives import load_positives
 from .quality import Find, quality
 from .rows import Pair
@@ -89,7 +89,7 @@ def write_negatives(order: Order, reporter: Reporter) -> Outcome:
         MmevalError: The disk is full.
     """
     check_plan(order.plan, order.model, order.options)
-    _check_place(order.out)
+    check_place(order.out)
     find = object_finder(order.synonyms)  # opened before hours of work, not after
     positives = load_positives(order.positives)
     store = Store(order.store or order.out.with_name(f"{order.out.name}.store.sqlite"))
@@ -136,16 +136,6 @@ def _table(synonyms: Path | None) -> ObjectTable:
     if not any(len(line) > 1 for line in table.lines):
         raise BadInput(f"--synonyms {synonyms}: no synonyms; expected a category a line, 'person, man, woman, ...'")
     return table
-
-
-def _check_place(out: Path) -> None:
-    """Refuses a place that cannot be written to before anything is asked."""
-    if out.is_dir():
-        raise BadInput(f"--out {out}: a folder; give a file in it, such as {out / 'pairs.json'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out}: its folder cannot be made: {error.strerror or error}") from error
 
 
 def losses(made: Mapping[How, Made]) -> list[str]:

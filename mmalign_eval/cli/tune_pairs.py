@@ -28,17 +28,27 @@ def positives(
         ),
     ],
     out: Annotated[str, typer.Option(help="FILE.jsonl to write")],
+    folder: Annotated[
+        Texts | None,
+        typer.Option(help="NAME=FOLDER: put before a source's image names, as in llava=coco/train2017; repeatable"),
+    ] = None,
+    images: Annotated[str, typer.Option(help="Root of all images: check that every one is there")] = "",
     seed: Annotated[int, typer.Option(help="Of the draws")] = 0,
     json_to: Annotated[str, typer.Option("--json", help="Counts as JSON: FILE, or - for standard output")] = "",
 ) -> int:
     """Collect annotated (image, prompt, response) turns, the preferred side of preference pairs."""
     from dataclasses import asdict
 
-    from ..tuning.positives import collect, parse_source, write_positives
+    from ..tuning.negatives import check_images
+    from ..tuning.pairs import check_place
+    from ..tuning.positives import collect, in_folders, parse_source, write_positives
 
-    found, counts = collect([parse_source(given) for given in source], seed)
     place = Path(out)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    check_place(place)
+    sources = in_folders([parse_source(given) for given in source], pairs_of_options(folder or [], "--folder"))
+    found, counts = collect(sources, seed)
+    if images:
+        check_images(found, Path(images))
     digest = write_positives(place, found)
     if json_to:
         told = {name: asdict(of) for name, of in counts.items()}
@@ -77,7 +87,8 @@ def negatives(
         ),
     ] = "weakened,injected",
     weaken: Annotated[
-        str, typer.Option(help="TARGET:STEP[:steps=..][:scale=..], features or pixels, for weakened and contrast")
+        str,
+        typer.Option(help="Noise of weakened and contrast, as -M weaken= of mmeval run: features:STEP, pixels:STEP"),
     ] = "features:800:scale=std",
     contrast: Annotated[str, typer.Option(help="ALPHA:BETA of contrast")] = "1:0.2",
     temperature: Annotated[

@@ -184,6 +184,22 @@ def test_trl_reads_what_is_written_for_it(data: Path, monkeypatch: pytest.Monkey
     assert trainer.train().global_step == 1
 
 
+def test_positives_whose_images_are_elsewhere_are_told_before_anything_is_written(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "p.jsonl"
+    take = ("tune", "positives", "--source", f"mini={made / 'rows.json'}", "--out", str(out), "--images", str(made))
+    assert main([*take]) == 2
+    assert "6 of 6 images are not there, the first 0.png" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*take, "--folder", "mini=images"]) == 0
+    assert {p.image for p in load_positives(out)} == {f"images/{n}.png" for n in range(6)}
+    assert main([*take[:-4], "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path}: a folder" in capsys.readouterr().err
+    assert main([*take[:-4], "--out", str(out / "x.jsonl")]) == 2
+    assert "its folder cannot be made" in capsys.readouterr().err
+
+
 # -- killed, interrupted ----------------------------------------------------------------------------------------------
 
 
@@ -295,7 +311,9 @@ def test_a_corrupt_image_is_counted(data: Path, capsys: pytest.CaptureFixture[st
     [
         (["--how", "selv"], "--how selv: unknown - did you mean 'self'"),
         (["--format", "tlr"], "--format tlr: unknown - did you mean 'trl'"),
-        (["--how", "weakened", "--weaken", "feature:800"], "unknown target 'feature'"),
+        (["--how", "self,weakened", "--weaken", "feature:800"], "unknown target 'feature'"),
+        (["--how", "self,contrast", "--contrast", "1"], "-M contrast=1: expected ALPHA:BETA"),
+        (["--how", "self,injected", "--max-new-tokens", "5000"], "5000 new tokens leave no room for a prompt"),
         (["--how", "injected", "--injector", "hf:nowhere"], "nowhere"),
         (["--synonyms", "none.txt"], "--synonyms none.txt: cannot be read"),
         (["-M", "dtype"], "-M dtype: expected KEY=VALUE"),
@@ -311,6 +329,7 @@ def test_what_is_wrong_is_one_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mmeval: ")]
     assert len(lines) == 1
     assert message in lines[0]
+    assert not (data / "pairs.json.store.sqlite").exists() or len(Store(data / "pairs.json.store.sqlite")) == 0
     assert not (data / "pairs.json").exists()
 
 

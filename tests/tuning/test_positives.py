@@ -12,6 +12,7 @@ from mmalign_eval.tuning.positives import (
     Counts,
     Source,
     collect,
+    in_folders,
     load_positives,
     parse_source,
     read_positives,
@@ -66,6 +67,15 @@ def test_a_first_turn_of_the_assistant_is_dropped_and_unusable_turns_are_counted
         "began with the assistant: its first turn dropped": 1,
         "cut at an empty answer": 2,
     }
+
+
+def test_a_folder_goes_in_front_of_image_names(tmp_path: Path) -> None:
+    file = written(tmp_path, [talk("<image>\nWhat?", "A dog.", image="000000000009.jpg")])
+    sources = in_folders([Source("llava", file), Source("share", file)], {"llava": "coco/train2017/"})
+    found, _ = collect(sources, seed=0)
+    assert [p.image for p in found] == ["coco/train2017/000000000009.jpg", "000000000009.jpg"]
+    with pytest.raises(BadInput, match="--folder lava=x: no such source - did you mean 'llava'"):
+        in_folders(sources, {"lava": "x"})
 
 
 def test_preferred_completions_are_positives(tmp_path: Path) -> None:
