@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import tune_bpo, tune_pairs, tune_probe, tune_train
+from . import tune_bpo, tune_convert, tune_pairs, tune_probe, tune_train
 
 app = typer.Typer(
     help="Make checkpoints: visual instruction tuning, preference pairs, BPO.",
@@ -19,3 +19,4 @@ app.command("mm-ft")(tune_train.mm_ft)
 app.command("mm-lora")(tune_train.mm_lora)
 app.command("sft")(tune_train.sft)
 app.command("probe")(tune_probe.probe)
+app.command("convert")(tune_convert.convert)
