@@ -247,8 +247,7 @@ def measure(side: str, name: str, batch: int = 0, steps: int = 0) -> dict[str, f
         steps: Timed steps, likewise.
 
     Returns:
-        Seconds a pair (wall `step`, processor `step_cpu`), those of the reference, and memory in MiB: at its peak, and
-        what of it came on top of the model.
+        Seconds a pair (wall `step`, processor `step_cpu`), those of the reference, and peak memory in MiB.
     """
     shape = SHAPES[name]
     shape = replace(shape, batch=batch or shape.batch, steps=steps or shape.steps)
@@ -258,17 +257,15 @@ def measure(side: str, name: str, batch: int = 0, steps: int = 0) -> dict[str, f
         reference = (0.0, 0.0)
         if side == "trl":
             trainer, clock = trls(shape, items, folder)
-            loaded = memory()
         else:
-            # the reference pass is part of what is measured: memory before it
             trainer, clock, *spent = ours(shape, items, folder, side != "ours-rows", side == "ours-kept")
-            loaded, reference = 0.0, (spent[0] / len(items), spent[1] / len(items))
+            reference = (spent[0] / len(items), spent[1] / len(items))
         trainer.train()
         wall, used = (np.diff([end[k] for end in clock.ends]).sum() / shape.batch / shape.steps for k in (0, 1))
         losses = trainer.state.log_history[-1]["train_loss"]
     return {
         "step": float(wall), "step_cpu": float(used), "reference": reference[0], "reference_cpu": reference[1],
-        "peak": memory(), "loaded": loaded, "loss": float(losses),
+        "peak": memory(), "loss": float(losses),
     }  # fmt: skip
 
 
