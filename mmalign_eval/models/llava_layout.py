@@ -363,7 +363,7 @@ def _with_lora(original: _Original, own: dict[str, Any]) -> Any:
     model = peft_adapter.apply(model, str(original.folder), lambda name: name)
     for name, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
-            layer.merge(safe_merge=True)  # type: ignore[operator]
+            layer.merge(safe_merge=True)
             above, _, last = name.rpartition(".")
             setattr(model.get_submodule(above), last, layer.get_base_layer())
     return model.eval()

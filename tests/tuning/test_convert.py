@@ -47,10 +47,8 @@ def test_logits_are_those_of_llavas_own_forward_pass(tmp_path: Path, form: str) 
     inputs = processor(images=[picture], text=f"USER: {start}<image>{end}{QUESTION}", return_tensors="pt")
     with torch.inference_mode():
         found = model(**inputs).logits[0]
-    asked = (
-        tokenizer(f"USER: {start}")["input_ids"],
-        tokenizer(f"{end}{QUESTION}", add_special_tokens=False)["input_ids"],
-    )
+    before = tokenizer(f"USER: {start}")["input_ids"]
+    after = tokenizer(f"{end}{QUESTION}", add_special_tokens=False)["input_ids"]
     pixels = AutoProcessor.from_pretrained(tmp_path / "old-tower")(picture, return_tensors="pt")["pixel_values"]
     wanted = original.logits([*before, -200, *after], pixels)
     assert torch.allclose(found[:, : wanted.shape[-1]], wanted, rtol=1e-5, atol=5e-5)
