@@ -105,17 +105,6 @@ def read_conversations(
     return _with_images(found, file, images, aspect)
 
 
-def training_images(file: Path, images: Path | None) -> dict[str, Any]:
-    """`used_images` of all rows of a file; for those that were drawn from it, use that.
-
-    Args:
-        file: LLaVA JSON, or preference pairs in the released form: rows with `image`.
-        images: Folder that image names are relative to; without it, only COCO ids are known.
-    """
-    names = dict.fromkeys(str(row["image"]) for _, _, row in _rows(file) if row.get("image"))
-    return used_images(ImageRef(str(images / name if images else name)) for name in names)
-
-
 def used_images(refs: Iterable[ImageRef | None]) -> dict[str, Any]:
     """COCO ids and file hashes of images, as `mmeval.json` keeps them (`training`, see `models/tuned.py`)."""
     from ..images import digest

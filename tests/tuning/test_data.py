@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mmalign_eval.tuning.config import Data
-from mmalign_eval.tuning.data import Counts, image_refs, read_conversations, training_images, used_images
+from mmalign_eval.tuning.data import Counts, image_refs, read_conversations, used_images
 
 from mmalign_eval.errors import BadInput
 from mmalign_eval.images import digest, open_image
@@ -256,9 +256,10 @@ def test_images_for_the_record(llava_data: LlavaData) -> None:
     record = used_images(r.image for r in rows[:2])
     assert record["coco_ids"] == [1000, 1001]
     assert record["images"] == sorted(digest(ImageRef(str(llava_data.images / f"00000000100{n}.png"))) for n in (0, 1))
-    assert training_images(llava_data.file, llava_data.images) == used_images(r.image for r in rows)
-    assert len(training_images(llava_data.file, llava_data.images)["images"]) == 12
-    assert training_images(llava_data.file, None) == {"coco_ids": list(range(1000, 1012)), "images": []}
+    assert used_images(r.image for r in rows)["coco_ids"] == list(range(1000, 1012))
+    assert len(used_images(r.image for r in rows)["images"]) == 12
+    gone = ImageRef(str(llava_data.images / "COCO_train2014_000000000009.jpg"))
+    assert used_images([gone, None]) == {"coco_ids": [9], "images": []}
     assert used_images([None]) == {"coco_ids": [], "images": []}
 
 

@@ -15,7 +15,9 @@ from mmalign_eval.tuning.segments import Name, segments
 from tokenizers import AddedToken, processors
 
 from mmalign_eval.errors import BadInput
-from mmalign_eval.requests import ImageRef
+from mmalign_eval.models.llava_parts import chat_template, make_processor
+from mmalign_eval.requests import ImageRef, Prompt
+from mmalign_eval.templates import messages
 
 from .tokenizers import llama_like
 
@@ -258,3 +260,21 @@ def test_an_image_token_in_the_text_is_refused(turn: tuple[str, str], image: boo
         encoder.conversation(conversation([turn], image))
     with pytest.raises(BadInput, match="holds the image token"):
         encoder.prompt(turn[0], image) + encoder.response(turn[1])
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("template", ["v0", "v1", "llava_llama_2"])
+def test_a_prompt_is_trained_as_the_checkpoints_processor_shows_it(kind: str, template: Name) -> None:
+    from PIL import Image
+    from transformers import CLIPImageProcessor
+
+    side = {"height": 24, "width": 24}
+    images = CLIPImageProcessor(size={"shortest_edge": 24}, crop_size=side)
+    wrapped = kind == "first"
+    mark = "<im_start><image><im_end>" if wrapped else "<image>"
+    processor = make_processor(tokenizer_of(kind), images, 12, chat_template(template, mark))
+    asked = messages(Prompt("Is there a dog?\nSay it.", images=(IMAGE,)), parts=True)
+    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    shown = processor(text=[text], images=[Image.new("RGB", (24, 24))])["input_ids"][0]
+    encoder = Encoder(tokenizer_of(kind), template, 4, 4, 4096, wrapped)
+    assert list(encoder.prompt("Is there a dog?\nSay it.", image=True)) == list(shown)
