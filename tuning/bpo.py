@@ -196,9 +196,6 @@ def _trainer(
     if not held_out:
         stage = stage.model_copy(update={"eval_every": 0})
     llava = inner(model)
-    why_not = why_not_packed(llava) if job.layout == "auto" else ("" if job.layout == "packed" else "as asked")
-    if why_not:
-        tell(f"layout  a row for each answer: {why_not}")
     frozen = None
     if job.recipe.lora is None and held_out:
         frozen = copy.deepcopy(model).eval().requires_grad_(False)
@@ -216,12 +213,17 @@ def _trainer(
         references=References(work, arguments.process_index),
         train=train,
         held_out=held_out,
-        collate=PairCollate(0 if pad is None else pad, packed=not why_not),
+        collate=PairCollate(0 if pad is None else pad, packed=job.layout == "packed"),
         base=frozen,
         callbacks=[trainer.PlainLog(work / trainer.LOG_FILE, stage.stop_after, _progress(tell, stage))],
     )
     if frozen is not None:
         frozen.to(arguments.device)
+    if job.layout == "auto":  # here, where the model is on its device
+        why_not = why_not_packed(llava)
+        made.collate.packed = not why_not
+        if why_not:
+            tell(f"layout  a row for each answer: {why_not}")
     return made
 
 
@@ -235,7 +237,7 @@ def _progress(tell: Tell, stage: Stage) -> Callable[[int, int, dict[str, float]]
         if prefix:
             shown["kl"] = entry.get("eval_kl")
         told = "  ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
-        tell(f"{'held out' if prefix else 'step':8}{step}/{steps}  {told}")
+        tell(f"{'held out' if prefix else 'step':9}{step}/{steps}  {told}")
 
     return line
 

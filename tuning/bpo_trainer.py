@@ -92,8 +92,8 @@ class BpoTrainer(WholeCheckpoints):
             model=model,
             args=args,
             data_collator=collate,
-            train_dataset=list(train),  # type: ignore[arg-type]
-            eval_dataset=list(held_out),  # type: ignore[arg-type]
+            train_dataset=list(train),
+            eval_dataset=list(held_out),
             callbacks=[*(callbacks or []), EpochOrder(order)],
         )
         self.order = order
@@ -146,13 +146,14 @@ class BpoTrainer(WholeCheckpoints):
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """Evaluation mode without gradients, in the precision that training has."""
-        training = self.model.training
-        self.model.eval()
+        model: Any = self.model
+        training = model.training
+        model.eval()
         try:
             with torch.no_grad(), self._precision():
                 yield
         finally:
-            self.model.train(training)
+            model.train(training)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)

@@ -59,7 +59,8 @@ def draw(log: Path, file: Path) -> bool:
 
 
 def _panel(title: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> Panel | None:
-    drawn, names = [], []
+    drawn: list[Line] = []
+    names: list[str] = []
     for name, key in lines:
         points = _points(rows, key)
         if len(points) > 1:
