@@ -8,7 +8,9 @@ the whole model only exists on the meta device, to ask for names.
 from __future__ import annotations
 
 import copy
+import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from ..errors import BadInput
 from .checkpoint import Checkpoint
-from .hf_loading import load, quiet_transformers, safetensors_header
+from .hf_loading import UNSAFE_PICKLE, load, quiet_transformers, safetensors_header
 from .hf_options import HfOptions
 
 
@@ -196,7 +198,10 @@ def stored_keys(files: list[Path]) -> list[str]:
         else:
             import torch
 
-            keys += torch.load(file, map_location="meta", weights_only=True, mmap=True)
+            try:
+                keys += torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+            except pickle.UnpicklingError as error:
+                raise BadInput(f"{file}: {UNSAFE_PICKLE}") from error
     return keys
 
 

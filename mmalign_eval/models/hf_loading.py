@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from .hf_options import HfOptions
 
 _MEMORY_MESSAGES = ("out of memory", "DefaultCPUAllocator: can't allocate memory")
 _SHOWN_KEYS = 5
+UNSAFE_PICKLE = (
+    "refused: a pickle that holds more than tensors could run any code when it is read; get the weights as safetensors"
+)
 
 
 def _about_memory(error: BaseException) -> bool:
@@ -131,6 +135,8 @@ def load(
             model, info = auto_class.from_pretrained(
                 checkpoint.source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
+        except pickle.UnpicklingError as error:
+            raise BadInput(f"{name}: {UNSAFE_PICKLE}") from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             if _about_memory(error):
                 raise

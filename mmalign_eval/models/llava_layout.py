@@ -329,17 +329,11 @@ def _language(original: _Original, own: dict[str, Any]) -> Any:
     rows = state.get("model.embed_tokens.weight")
     if rows is not None:
         config.vocab_size = rows.shape[0]
-    with llava_parts.skip_init():
-        model = LlamaForCausalLM(config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings and rows is not None:
         state.setdefault("lm_head.weight", rows)
-    wrong = sorted({*wanted} ^ {*state}) or sorted(n for n, shape in wanted.items() if state[n].shape != shape)
-    if wrong:
-        raise BadInput(f"hf:{original.target}: its weights are not those its config.json describes: {wrong[0]}")
-    model.load_state_dict(state, assign=True)
     kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    return model.to(max(kinds, key=lambda kind: torch.finfo(kind).bits)).eval()
+    widest = max(kinds, key=lambda kind: torch.finfo(kind).bits)
+    return llava_parts.filled(LlamaForCausalLM, config, state, widest, f"hf:{original.target}")
 
 
 def _with_lora(original: _Original, own: dict[str, Any]) -> Any:

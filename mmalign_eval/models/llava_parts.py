@@ -15,6 +15,7 @@ from typing import Any, Literal
 from .. import templates
 from ..errors import BadInput
 from .checkpoint import Checkpoint, one_line
+from .hf_loading import UNSAFE_PICKLE, quiet_transformers
 
 ProjectorType = Literal["linear", "mlp2x_gelu"]
 ACTIVATIONS: dict[str, str] = {"linear": "linear", "mlp2x_gelu": "gelu"}
@@ -53,10 +54,7 @@ def read_tensors(files: list[Path], wanted: Callable[[str], bool] = lambda name:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
         except pickle.UnpicklingError as error:
-            raise BadInput(
-                f"{file}: refused: a pickle that holds more than tensors could run any code when it is read; "
-                "get the weights as safetensors"
-            ) from error
+            raise BadInput(f"{file}: {UNSAFE_PICKLE}") from error
         except (RuntimeError, EOFError) as error:
             raise BadInput(f"{file}: damaged ({one_line(error)}); fetch it again") from error
         if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -107,7 +105,6 @@ def vision_tower(checkpoint: Checkpoint, dtype: Any, own: dict[str, Any] | None 
     Raises:
         BadInput: No tower there, or not all of it.
     """
-    import torch
     from transformers import CLIPVisionModel
 
     config = vision_config(checkpoint)
@@ -115,22 +112,31 @@ def vision_tower(checkpoint: Checkpoint, dtype: Any, own: dict[str, Any] | None 
         str(tower_key(name)): tensor
         for name, tensor in read_tensors(checkpoint.fetch_weights(), lambda name: tower_key(name) is not None)
     }
+    return filled(CLIPVisionModel, config, state, dtype, f"vision tower {checkpoint.target}")
+
+
+def filled(cls: Any, config: Any, state: dict[str, Any], dtype: Any, whose: str) -> Any:
+    """A transformers model of exactly these weights.
+
+    Args:
+        cls: Its class.
+        config: Its configuration.
+        state: All of its weights by name, and nothing else.
+        dtype: torch type of the weights in memory.
+        whose: Begins the message.
+
+    Raises:
+        BadInput: Weights missing, left over or of another shape; one is named.
+    """
+    import torch
+
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in CLIPVisionModel(config).state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in cls(config).state_dict().items()}
     wrong = sorted({*shapes} ^ {*state}) or sorted(n for n, shape in shapes.items() if state[n].shape != shape)
     if wrong:
-        raise BadInput(f"vision tower {checkpoint.target}: its weights are not complete or do not fit: {wrong[0]}")
-    with skip_init():
-        tower = CLIPVisionModel(config)
-    tower.load_state_dict(state, assign=True)
-    return tower.to(dtype).eval()
-
-
-def skip_init() -> Any:
-    """Context in which transformers' models are made without drawing their weights."""
-    from transformers.initialization import no_init_weights
-
-    return no_init_weights()
+        raise BadInput(f"{whose}: its weights are not those its config.json describes: {wrong[0]}")
+    with quiet_transformers():
+        return cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype).eval()
 
 
 def image_processor(checkpoint: Checkpoint, pad: bool) -> Any:
@@ -142,8 +148,6 @@ def image_processor(checkpoint: Checkpoint, pad: bool) -> Any:
             than cropped to one.
     """
     from transformers import AutoImageProcessor, CLIPImageProcessor, LlavaImageProcessor
-
-    from .hf_loading import quiet_transformers
 
     with quiet_transformers():
         if any((checkpoint.folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):

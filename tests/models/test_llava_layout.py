@@ -21,7 +21,7 @@ from mmalign_eval.models.hf import open_model
 from mmalign_eval.models.llava_layout import Parts, convert, is_original, open_checkpoint
 from mmalign_eval.requests import Choose, Generate, Prompt, greedy
 
-from .hf_case import ask, load, nano, near, pictures
+from .hf_case import ask, copy_of, load, nano, near, pictures
 from .llava_case import EXTRAS, Original, no_image_token, write_lora, write_original, write_tower
 
 IDS = torch.randint(5, 440, (2, 11), generator=torch.Generator().manual_seed(0))
@@ -345,3 +345,16 @@ def test_all_of_the_towers_tokens(tmp_path: Path) -> None:
     other = load(write_original(tmp_path / "patches").path)
     no = ask(other, [Choose(Prompt("What?", pictures()[:1]), (" Yes", " No"))])[0]
     assert not near(yes.logprobs[0], no.logprobs[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"backbone": "true"}])
+@pytest.mark.parametrize("arch", ["llava", "llama"])
+def test_unsafe_pickles_in_the_usual_layout_are_refused_too(tmp_path: Path, arch: str, options: dict[str, str]) -> None:
+    if arch == "llama" and options:
+        pytest.skip("a language model has no backbone inside")
+    path = copy_of(nano(arch), tmp_path / arch)
+    (path / "model.safetensors").unlink()
+    torch.save({"x": Malice(tmp_path / "touched")}, path / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="refused: a pickle that holds more than tensors"):
+        load(path, **options)
+    assert not (tmp_path / "touched").exists()
