@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import tune_bpo, tune_convert, tune_pairs, tune_probe, tune_train
+from . import tune_bpo, tune_convert, tune_pairs, tune_plan, tune_probe, tune_train
 
 app = typer.Typer(
     help="Make checkpoints: visual instruction tuning, preference pairs, BPO.",
@@ -20,3 +20,5 @@ app.command("mm-lora")(tune_train.mm_lora)
 app.command("sft")(tune_train.sft)
 app.command("probe")(tune_probe.probe)
 app.command("convert")(tune_convert.convert)
+app.command("recipes")(tune_plan.recipes)
+app.command("plan")(tune_plan.plan)
