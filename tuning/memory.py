@@ -196,25 +196,29 @@ def moments(shape: Shape, run: Run) -> Iterator[Memory]:
 
     def at(moment: str, done: float = 0.0, **more: float) -> Memory:
         """`done`: parameters whose gradient is there already."""
-        gradients = steady.gradients + (0 if before else 4 * done / share)
-        extra = {name: getattr(steady, name) + value for name, value in more.items()}
-        return replace(steady, moment=moment, **{"gradients": gradients, **extra})
+        more["gradients"] = more.get("gradients", 0.0) + (0 if before else 4 * done / share)
+        return replace(steady, moment=moment, **{name: getattr(steady, name) + value for name, value in more.items()})
 
     tokens = run.rows * run.length
     kept, one, keeps = _kept(shape, run), _layer_bytes(shape, run), _projector_kept(shape, run)
     work = _backward_work(shape, run) * tokens
     whole = run.language and not run.lora
     head = shape.embeddings if whole else 0
-    copies = _cast_copies(shape, run)
-    if run.images and not run.pairs:
-        yield at("vision tower", vision=_tower_work(shape, run))
+    copies, left = _cast_copies(shape, run)
     logits = run.rows * run.learnt * shape.vocabulary
-    yield at("loss", weights=copies, activations=kept, logits=logits * (16 if run.pairs else 12), vision=keeps)
-    yield at("head", head, weights=copies, activations=kept, logits=logits * _width(run), vision=keeps)
+    gathered = _gathered_gradients(shape, run)
+    if run.images:
+        yield at("vision tower", vision=_tower_work(shape, run))
+    yield at("end of forward", weights=copies, activations=kept, logits=logits * (_width(run) + 4), vision=keeps)
+    yield at("loss", weights=left, activations=kept, logits=logits * (16 if run.pairs else 12), vision=keeps)
+    yield at("head", head, weights=left, activations=kept, logits=logits * _width(run), vision=keeps)
     again = one * tokens if run.checkpointing else 0
-    yield at("last layer", head, weights=copies, activations=kept + again + work, vision=keeps)
-    first = (again + run.rows * run.length * shape.hidden * _stream(run)) if run.checkpointing else one * tokens
-    yield at("first layer", trained - head, weights=copies / shape.layers, activations=first + work, vision=keeps)
+    yield at("last layer", head, weights=left, gradients=gathered, activations=kept + again + work, vision=keeps)
+    first = one * tokens + (tokens * shape.hidden * _stream(run) if run.checkpointing else 0)
+    rest = left / shape.layers if not run.checkpointing else left
+    yield at(
+        "first layer", trained - head, weights=rest, gradients=gathered, activations=first + work, vision=keeps
+    )  # fmt: skip
     yield at("optimizer step", trained)
 
 
@@ -237,13 +241,33 @@ def _weights(shape: Shape, run: Run) -> float:
     return 4 * trained + _width(run) * (every - trained)
 
 
-def _cast_copies(shape: Shape, run: Run) -> float:
-    """Bytes of autocast's bfloat16 copies of trained matrices."""
+def _cast_copies(shape: Shape, run: Run) -> tuple[float, float]:
+    """Bytes of autocast's bfloat16 copies of trained matrices, at the end of the forward pass and after it.
+
+    Autocast keeps them until it ends; then those are left that the backward pass holds: with checkpointing, the
+    head's, and one layer's that is computed again.
+    """
     if not run.bf16 or run.sharded:
-        return 0
+        return 0.0, 0.0
     if run.lora:
-        return 2 * shape.lora(run.lora)
-    return 2 * (shape.embeddings + shape.layers * shape.layer) if run.language else 0
+        one = 2.0 * shape.lora(run.lora) / shape.layers
+        return one * shape.layers, one if run.checkpointing else one * shape.layers
+    if not run.language:
+        return 0.0, 0.0
+    head, one = 2.0 * shape.embeddings, 2.0 * shape.layer
+    return head + one * shape.layers, head + one * (1 if run.checkpointing else shape.layers)
+
+
+def _gathered_gradients(shape: Shape, run: Run) -> float:
+    """Bytes of gradients that FSDP2 has not spread yet: a layer's, once more in float32 to be summed, and the head's.
+
+    What is in no layer is spread when the backward pass ends (`fully_shard`, reshard_after_forward of the root).
+    """
+    if not run.sharded or not run.language:
+        return 0.0
+    if run.lora:
+        return (_width(run) + 4.0) * shape.lora(run.lora) / shape.layers
+    return (_width(run) + 4.0) * shape.layer + _width(run) * shape.embeddings
 
 
 def kept_by_layer(shape: Shape, run: Run) -> dict[str, float]:

@@ -91,7 +91,7 @@ def shard(
     for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     for tower in towers(model):
-        tower.to(mesh.device_type)
+        tower.to(mesh.device_type, compute)  # frozen: nothing is lost that the forward pass would not lose
     fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=whole)
     for name in methods:
         register_fsdp_forward_method(model, name)
