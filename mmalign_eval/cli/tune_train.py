@@ -141,6 +141,6 @@ def _run(job: Job) -> None:
         reporter.close()
     if is_main():
         adapter = job.recipe.lora is not None and not job.merge
-        model = f"hf:{job.begins_with} -M adapter={job.out}" if adapter else f"hf:{job.out}"
+        model = f"hf:{job.begins_with},adapter={job.out}" if adapter else f"hf:{job.out}"
         print(f"done    {job.out}")
         print(f"score   mmeval run --model {model} --tasks pope,truthfulqa   (text tasks: its language model alone)")
