@@ -114,9 +114,9 @@ def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
 
 def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     tell(f"pairs   {said(found.selection.counts)}")
+    precision = "bfloat16" if trainer.wants_bf16(job.recipe.tune) else "float32"
+    train, held_out = _items(job, found, f"{found.base.weights}|{precision}")
     model = _model(job)
-    base = f"{found.base.weights}|{inner(model).dtype}|{trainer.wants_bf16(job.recipe.tune)}"
-    train, held_out = _items(job, found, base)
     made = _trainer(job, found, work, model, train, held_out, tell)
     _fill(made, [*train, *held_out], tell)
     made.train(resume_from_checkpoint=trainer.last_checkpoint(work))
