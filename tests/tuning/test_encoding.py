@@ -278,3 +278,16 @@ def test_a_prompt_is_trained_as_the_checkpoints_processor_shows_it(kind: str, te
     shown = processor(text=[text], images=[Image.new("RGB", (24, 24))])["input_ids"][0]
     encoder = Encoder(tokenizer_of(kind), template, 4, 4, 4096, wrapped)
     assert list(encoder.prompt("Is there a dog?\nSay it.", image=True)) == list(shown)
+
+
+def test_a_token_that_reaches_over_the_border_is_cut_there() -> None:
+    encoder = encoder_of("no_borders", "v1")
+    turns = [("What is in the image?", "A cat and a dog.")]
+    text = "".join(part.text for part in segments(turns, "v1", image=True))
+    tokenizer = encoder.tokenizer
+    spans = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    border = text.index("ASSISTANT:") + len("ASSISTANT:")
+    assert any(start < border < end for start, end in spans)  # in one piece it does
+    ids = encoder.conversation(conversation(turns)).ids
+    assert tokenizer.decode(ids) == f"<s>{text.replace('<image>', '<image>' * PATCHES)}"
+    assert tokenizer.decode(encoder.response("A cat and a dog.")) == " A cat and a dog.</s>"
