@@ -47,6 +47,13 @@ def run_side(side: str, shape: str, options: argparse.Namespace) -> dict[str, fl
     return found
 
 
+def cuda() -> bool:
+    """Whether this machine has a GPU that torch can use."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def charged(found: dict[str, float], key: str = "step") -> float:
     """Seconds a pair in one epoch, the reference's share included."""
     return found[key] + found[key.replace("step", "reference")] / EPOCHS
@@ -90,6 +97,8 @@ def main() -> None:
 
         print(json.dumps(measure(options.side, options.shape, options.batch, options.steps)))
         return
+    if options.gpu and not cuda():
+        parser.error("--gpu: no CUDA device here")
     shape = "llava-1.5-7b" if options.gpu else "quick" if options.quick else "small"
     slow, fast = ("ours-rows", "ours") if options.quick else ("trl", "ours")
     sides = [slow, fast] if options.quick else [slow, fast, "ours-kept"]
