@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 
 from mmalign_eval.errors import BadInput
 from mmalign_eval.models import checkpoint as checkpoints
-from mmalign_eval.models import llava_layout
+from mmalign_eval.models import llava_layout, llava_original
 from mmalign_eval.models.hf import open_model
 from mmalign_eval.models.llava_layout import Parts, convert, is_original, open_checkpoint
 from mmalign_eval.requests import Choose, Generate, Prompt, greedy
@@ -175,7 +175,7 @@ def test_converted_once_and_again_when_anything_changes(
     first = open_model(str(original.path), {})
     made = list(cache.iterdir())
     assert len(made) == 1
-    monkeypatch.setattr(llava_layout, "_write", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(llava_layout, "write", lambda *_: pytest.fail("converted again"))
     assert open_model(str(original.path), {}).fingerprint() == first.fingerprint()
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -191,7 +191,7 @@ def test_a_copy_is_whole_or_not_there(tmp_path: Path, cache: Path, monkeypatch: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(llava_layout, "save_llava", full)
+    monkeypatch.setattr(llava_original, "save_llava", full)
     with pytest.raises(BadInput, match=r"cannot be written to .*No space left on device.*XDG_CACHE_HOME"):
         open_model(str(original.path), {})
     assert list(cache.iterdir()) == []
