@@ -128,3 +128,17 @@ def test_no_such_log(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(BadInput, match=str(path)):
             training_curves(path)
+
+
+def test_standard_deviations_are_bars_of_what_they_belong_to(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    rows = [{"step": s, "logps/chosen": -s, "logps/chosen_sd": 2.0, "noise_sd": 1.0} for s in (1.0, 2.0, 3.0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure = training_curves(path)
+    root = parsed(figure)
+    headings = [text.shown for text in texts(root) if text.kind == "strong"]
+    assert headings == ["Training: log", "logps", "noise_sd"]  # what belongs to nothing is a curve of its own
+    assert figure.caption == "Bars are one standard deviation to either side."
+    assert figure.svg.count('class="whisker') == 3
+    lowest = min(float(text.shown) for text in texts(root) if text.anchor == "end")
+    assert lowest <= -5

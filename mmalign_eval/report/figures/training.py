@@ -20,6 +20,7 @@ POINTS = 200  # a line of more is drawn as means of neighbours: two to a pixel s
 SKIPPED = ("epoch", "total_flos", "runtime", "per_second", "num_input_tokens_seen")
 FIRST = ("accuracies", "margins", "loss")  # panels that a reader of preference tuning looks for stand first
 EVAL = "eval_"
+SPREAD = "_sd"  # `<metric>_sd`: the standard deviation over what `<metric>` is the mean of
 SIDES = ("chosen", "rejected")  # of a preference pair: `<what>/chosen` and `<what>/rejected` share a panel
 
 Series = list[tuple[int, float]]
@@ -35,7 +36,7 @@ def training_curves(path: str | os.PathLike[str]) -> Figure:
     """Draws every number logged at two steps or more, in panels by name.
 
     `<what>/chosen` and `<what>/rejected` share a panel, as do a metric of training and the same of evaluation
-    (`eval_<metric>`).
+    (`eval_<metric>`). `<metric>_sd` is drawn as bars around `<metric>`.
 
     Args:
         path: `trainer_state.json` of Hugging Face's Trainer (its `log_history`), or a log of one JSON object a line;
@@ -46,15 +47,23 @@ def training_curves(path: str | os.PathLike[str]) -> Figure:
     """
     file = Path(path)
     panels: dict[str, dict[str, Series]] = {}
-    for name, points in _series(_rows(file), file).items():
+    spreads: dict[_Key, dict[int, float]] = {}
+    series = _series(_rows(file), file)
+    for name, points in series.items():
+        stem = name.removesuffix(SPREAD)
+        if stem != name and stem in series:
+            spreads[_key(stem)] = dict(points)
+            continue
         key = _key(name)
         panels.setdefault(key.panel, {})[key.name] = points
     binned = max(len(points) for lines in panels.values() for points in lines.values())
     width = math.ceil(binned / POINTS)
     title = f"Training: {file.parent.name or file.stem}" if file.stem == "trainer_state" else f"Training: {file.stem}"
-    caption = f"Each point is the mean of {width} logged steps." if width > 1 else ""
+    said = [f"Each point is the mean of {width} logged steps."] if width > 1 else []
+    said += ["Bars are one standard deviation to either side."] if spreads else []
+    caption = " ".join(said)
     ordered = sorted(panels, key=_rank)
-    drawn = [_panel(name, panels[name], width) for name in ordered]
+    drawn = [_panel(name, panels[name], spreads, width) for name in ordered]
     svg = point_chart(title, caption, drawn, x_label="step", same_y=False, whole_x=True)
     return Figure(named("training", title.removeprefix("Training: ")), title, caption, svg, _data(panels, ordered))
 
@@ -122,21 +131,25 @@ def _rank(panel: str) -> tuple[int, str]:
     return (FIRST.index(last) if last in FIRST else len(FIRST), panel)
 
 
-def _panel(name: str, lines: dict[str, Series], width: int) -> Panel:
+def _panel(panel: str, lines: dict[str, Series], spreads: dict[_Key, dict[int, float]], width: int) -> Panel:
     drawn = tuple(
-        Line(i, tuple(_binned(points, width)), marked=len(points) <= 30) for i, points in enumerate(lines.values())
+        Line(i, tuple(_binned(points, spreads.get(_Key(panel, name), {}), width)), marked=len(points) <= 30)
+        for i, (name, points) in enumerate(lines.items())
     )
-    return Panel(name, drawn, names=tuple(lines))
+    return Panel(panel, drawn, names=tuple(lines))
 
 
-def _binned(points: Series, width: int) -> list[Point]:
+def _binned(points: Series, spread: dict[int, float], width: int) -> list[Point]:
     """Means of `width` neighbours; a gap where one of them is undefined."""
     out = []
     for i in range(0, len(points), width):
         part = points[i : i + width]
         step = sum(step for step, _ in part) / len(part)
         value = sum(value for _, value in part) / len(part)
-        out.append(Point(step, value, text=f"step {step:g}: {value:.4g}"))
+        bars = [spread[step] for step, _ in part if step in spread]
+        bar = math.sqrt(sum(sd * sd for sd in bars) / len(bars)) if bars else None
+        ends = (None, None) if bar is None else (value - bar, value + bar)
+        out.append(Point(step, value, y_ends=ends, text=f"step {step:g}: {value:.4g}"))
     return out
 
 
