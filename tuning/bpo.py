@@ -215,6 +215,7 @@ def _trainer(
         held_out=held_out,
         collate=PairCollate(0 if pad is None else pad, packed=job.layout == "packed"),
         base=frozen,
+        projector_lr=stage.projector_lr,
         callbacks=[trainer.PlainLog(work / trainer.LOG_FILE, stage.stop_after, _progress(tell, stage))],
     )
     if frozen is not None:

@@ -70,6 +70,7 @@ class BpoTrainer(WholeCheckpoints):
         held_out: Pairs to evaluate on; may be none.
         collate: How batches are laid out.
         base: In full tuning, a frozen copy of the model before the first step, for the divergence from it.
+        projector_lr: As in `WholeCheckpoints`.
         callbacks: Trainer's.
     """
 
@@ -86,6 +87,7 @@ class BpoTrainer(WholeCheckpoints):
         held_out: Sequence[Item],
         collate: PairCollate,
         base: nn.Module | None = None,
+        projector_lr: float | None = None,
         callbacks: list[Any] | None = None,
     ) -> None:
         super().__init__(
@@ -95,6 +97,7 @@ class BpoTrainer(WholeCheckpoints):
             train_dataset=list(train),
             eval_dataset=list(held_out),
             callbacks=[*(callbacks or []), EpochOrder(order)],
+            projector_lr=projector_lr,
         )
         self.order = order
         self.model_accepts_loss_kwargs = True  # the loss comes divided by the pairs of the whole step

@@ -167,6 +167,24 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> 
     assert abs(losses[0][-1] - math.log(2)) > 1e-3
 
 
+def test_bfloat16_is_near_float32(world: Path, tmp_path: Path) -> None:
+    means = {}
+    for precision in ("fp32", "bf16"):
+        made = recipe(precision=precision, max_steps=4, preference={"held_out": 0.3})
+        trainer = trainer_of(world, tmp_path / precision, made)
+        trainer.train()
+        assert trainer.evaluate()["eval_kl"] > 0
+        model: Any = trainer.model
+        kinds = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+        assert kinds == {torch.float32}
+        log = [row for row in trainer.state.log_history if "loss" in row]
+        assert log[0]["loss"] == pytest.approx(math.log(2), abs=0.02)
+        means[precision] = [row["logps/chosen"] for row in log]
+    assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
+    assert means["bf16"] != means["fp32"]
+    assert means["bf16"] == pytest.approx(means["fp32"], rel=0.02)
+
+
 def test_the_anchor_holds_the_chosen_answers(world: Path, tmp_path: Path) -> None:
     ends = []
     for anchor in (0.0, 2.0):
