@@ -57,7 +57,7 @@ def layers(model: nn.Module) -> list[nn.Module]:
     Raises:
         BadInput: None are found, so that a step would gather the whole model at once.
     """
-    found = [layer for name, part in model.named_modules() if name.endswith("language_model.layers") for layer in part]  # type: ignore[union-attr]
+    found = [layer for name, part in model.named_modules() if name.endswith("language_model.layers") for layer in part]
     if not found:
         raise BadInput(f"--fsdp: {type(model).__name__} has no language_model.layers to shard")
     return found

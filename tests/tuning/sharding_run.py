@@ -70,13 +70,13 @@ def no_storage(model: nn.Module) -> None:
     assert all(p.device.type == "meta" for n, p in model.named_parameters() if "vision_tower" not in n)
 
 
-def train(folder: str, out: Path, lora: bool, fsdp: bool, resume: str | None = None) -> dict[str, Any]:
+def train(folder: str, out: Path, lora: bool, fsdp: bool, resume: str | None = None, **changes: Any) -> dict[str, Any]:
     from mmalign_eval.tuning.sharding import FSDPModule, unshard, wrap_for_trainer
     from mmalign_eval.tuning.trainer import WholeCheckpoints
 
     kind: type[Trainer] = WholeCheckpoints if lora else Trainer
     kind = wrap_for_trainer(kind) if fsdp else kind
-    trainer = kind(model=model_of(folder, lora), args=settings(out), train_dataset=Rows())
+    trainer = kind(model=model_of(folder, lora), args=settings(out, **changes), train_dataset=Rows())
     trainer.train(resume_from_checkpoint=resume)
     log = [(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "loss" in e]
     wrapped = type(trainer.model_wrapped).__name__
@@ -84,7 +84,7 @@ def train(folder: str, out: Path, lora: bool, fsdp: bool, resume: str | None = N
     if fsdp:
         alone = model.get_base_model() if lora else model  # the tower is looked through by itself
         with torch.no_grad():
-            alone.model.vision_tower(Rows()[0]["pixel_values"][None])
+            alone.model.vision_tower(Rows()[0]["pixel_values"][None].to(alone.model.vision_tower.dtype))
         unshard(model)
         assert not any(isinstance(m, FSDPModule) for m in model.modules())
         if not trainer.args.should_save:
@@ -93,7 +93,7 @@ def train(folder: str, out: Path, lora: bool, fsdp: bool, resume: str | None = N
         model.eval()
         row = {key: value[None] for key, value in Rows()[0].items()}
         with torch.no_grad():
-            logits = model(**row).logits
+            logits = model.float()(**row).logits
         torch.save({"logits": logits, "state": model.state_dict()}, out / "result.pt")
         model.save_pretrained(out / "final")
     return {"log": log, "wrapped": wrapped, "class": type(model).__name__}
@@ -117,6 +117,7 @@ def main() -> None:
         "full": train(folder, out / "full", lora=False, fsdp=True),
         "lora": train(folder, out / "lora", lora=True, fsdp=True),
         "resumed": train(folder, out / "resumed", lora=True, fsdp=True, resume=str(out / "lora" / "checkpoint-2")),
+        "half": train(folder, out / "half", lora=True, fsdp=True, bf16=True),
         "refused": refused(folder),
     }
     if dist.get_rank() == 0:

@@ -87,6 +87,15 @@ def test_resumed_is_as_uninterrupted(both: tuple[Path, Path, Any]) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_bfloat16_computes_in_it_and_keeps_float32(both: tuple[Path, Path, Any]) -> None:
+    _, two, report = both
+    losses = [[loss for loss, _ in report[mode]["log"]] for mode in ("half", "lora")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert losses[0] != losses[1]
+    stored = load_file(two / "half" / "checkpoint-4" / "trainable.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32}
+
+
 def test_ddp_in_its_place_is_refused(both: tuple[Path, Path, Any]) -> None:
     assert both[2]["refused"] == "--fsdp is not in effect: the model is wrapped as DistributedDataParallel"
 
