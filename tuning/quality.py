@@ -7,7 +7,9 @@ nothing in common with the chosen one, training may learn that instead.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from .rows import Pair
 
 MOST_WORDS = 350  # pairs with a longer answer are dropped before training (the released trainer)
 _FIRST_WORD = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+Named = Callable[[str], tuple[str, ...]]
 Find = Callable[[str], Iterable[str]]  # a text to the objects that it names, repeats included
 
 
@@ -31,36 +34,57 @@ def quality(pairs: Sequence[Pair], find: Find | None = None) -> dict[str, dict[s
         pairs: Any number; none gives no entry.
         find: Objects of a text (`ObjectTable.mentions`' categories); None: objects are not counted.
     """
+    # a chosen answer stands in several pairs: it is looked at once
+    words_of = lru_cache(maxsize=4096)(lambda text: tuple(tokens(text)))
+    named = lru_cache(maxsize=4096)(lambda text: tuple(find(text))) if find else None
+    looks = [_look(pair, words_of, named) for pair in pairs]
     kinds = list(dict.fromkeys(pair.kind for pair in pairs))
-    named = _named(find) if find else None
-    found = {kind or "rejected": _figures([p for p in pairs if p.kind == kind], named) for kind in kinds}
-    return found if len(kinds) < 2 else {**found, "all": _figures(pairs, named)}
+    found = {kind or "rejected": _figures([look for look in looks if look.pair.kind == kind]) for kind in kinds}
+    return found if len(kinds) < 2 else {**found, "all": _figures(looks)}
 
 
-def _named(find: Find) -> Callable[[str], tuple[str, ...]]:
-    """A chosen answer stands in several pairs: its objects are looked for once."""
-    return lru_cache(maxsize=4096)(lambda text: tuple(find(text)))
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is measured of one pair.
+
+    Attributes:
+        pair: The pair.
+        words: Of chosen and rejected answer.
+        overlap: Of the two.
+        objects: That each names, repeats included; None where they are not looked for.
+    """
+
+    pair: Pair
+    words: tuple[int, int]
+    overlap: float
+    objects: tuple[tuple[str, ...], tuple[str, ...]] | None
 
 
-def _figures(pairs: Sequence[Pair], named: Callable[[str], tuple[str, ...]] | None) -> dict[str, Any]:
-    chosen = [len(pair.chosen.split()) for pair in pairs]
-    rejected = [len(pair.rejected.split()) for pair in pairs]
-    n = len(pairs)
-    overlaps = [overlap(pair.chosen, pair.rejected) for pair in pairs]
+def _look(pair: Pair, words_of: Named, named: Named | None) -> _Look:
+    lengths = (len(pair.chosen.split()), len(pair.rejected.split()))
+    shared = _f1(words_of(pair.chosen), words_of(pair.rejected))
+    return _Look(pair, lengths, shared, (named(pair.chosen), named(pair.rejected)) if named else None)
+
+
+def _figures(looks: Sequence[_Look]) -> dict[str, Any]:
+    n = len(looks)
+    chosen, rejected = ([look.words[side] for look in looks] for side in (0, 1))
+    overlaps = [look.overlap for look in looks]
     figures: dict[str, Any] = {
         "n": n,
-        "images": len({pair.image for pair in pairs}),
+        "images": len({look.pair.image for look in looks}),
         "words": {"chosen": _length(chosen), "rejected": _length(rejected)},
         "rejected_longer": sum(r > c for c, r in zip(chosen, rejected, strict=True)) / n,
         "rejected_shorter": sum(r < c for c, r in zip(chosen, rejected, strict=True)) / n,
-        "over_350_words": sum(max(c, r) > MOST_WORDS for c, r in zip(chosen, rejected, strict=True)) / n,
+        "over_350_words": sum(max(look.words) > MOST_WORDS for look in looks) / n,
         "overlap": {"mean": fmean(overlaps), "median": median(overlaps)},
-        "identical": sum(same(pair.chosen, pair.rejected) for pair in pairs) / n,
-        "yes_no": _yes_no(pairs),
-        "sources": _counts(pair.source for pair in pairs),
+        "identical": sum(same(look.pair.chosen, look.pair.rejected) for look in looks) / n,
+        "yes_no": _yes_no([look.pair for look in looks]),
+        "sources": dict(Counter(look.pair.source for look in looks)),
     }
-    if named:
-        figures["objects"] = _objects(pairs, named)
+    mentions = [look.objects for look in looks if look.objects is not None]
+    if mentions:
+        figures["objects"] = _objects(mentions)
     return figures
 
 
@@ -68,28 +92,20 @@ def _length(counts: Sequence[int]) -> dict[str, float]:
     return {"mean": fmean(counts), "median": median(counts)}
 
 
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for value in values:
-        found[value] = found.get(value, 0) + 1
-    return found
-
-
 def _yes_no(pairs: Sequence[Pair]) -> dict[str, int]:
     """Pairs whose chosen answer says yes, and no; and of the rejected ones."""
-    said = [(says(pair.chosen), says(pair.rejected)) for pair in pairs]
+    chosen, rejected = Counter(says(pair.chosen) for pair in pairs), Counter(says(pair.rejected) for pair in pairs)
     return {
-        "chosen_yes": sum(chosen == "yes" for chosen, _ in said),
-        "chosen_no": sum(chosen == "no" for chosen, _ in said),
-        "rejected_yes": sum(rejected == "yes" for _, rejected in said),
-        "rejected_no": sum(rejected == "no" for _, rejected in said),
+        "chosen_yes": chosen["yes"],
+        "chosen_no": chosen["no"],
+        "rejected_yes": rejected["yes"],
+        "rejected_no": rejected["no"],
     }
 
 
-def _objects(pairs: Sequence[Pair], named: Callable[[str], tuple[str, ...]]) -> dict[str, Any]:
+def _objects(mentions: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[str, Any]:
     """Mentions in rejected answers of objects that the chosen one does not name."""
-    mentions = [(named(pair.chosen), named(pair.rejected)) for pair in pairs]
-    new = [sum(word not in set(chosen) for word in rejected) for chosen, rejected in mentions]
+    new = [sum(word not in chosen for word in rejected) for chosen, rejected in mentions]
     naming, total = sum(1 for _, rejected in mentions if rejected), sum(len(rejected) for _, rejected in mentions)
     kept = [len(set(chosen) & set(rejected)) / len(set(chosen)) for chosen, rejected in mentions if chosen]
     return {
@@ -117,7 +133,10 @@ def same(one: str, other: str) -> bool:
 
 def overlap(one: str, other: str) -> float:
     """ROUGE-L F1 of two answers' words, 0-1; 0 where either has none (Lin 2004, beta 1)."""
-    a, b = tokens(one), tokens(other)
+    return _f1(tokens(one), tokens(other))
+
+
+def _f1(a: Sequence[str], b: Sequence[str]) -> float:
     return 2 * common(a, b) / (len(a) + len(b)) if a and b else 0.0
 
 
