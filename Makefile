@@ -1,6 +1,7 @@
 # `make demo` and `make test` need python3.11+, pip and make; everything else comes from the package index.
 #
 #   make demo        set up, score the miniature, compare, leaderboard, report
+#   make lab         both papers in miniature, one training seed (LAB=DIR); make lab-full: three, onto the leaderboards
 #   make test        the tests (minutes)       ARGS="-k store" selects
 #   make test-slow   the slow tests
 #   make lint types  ruff and mypy
@@ -17,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 DECLARED := pyproject.toml setup.py constraints.txt
 PYTEST := $(BIN)/python -m pytest -rs --durations=15
 
-.PHONY: demo install dev test test-slow lint types pages clean
+.PHONY: demo lab lab-full install dev test test-slow lint types pages clean
 .DELETE_ON_ERROR:
 
 # One thread: on a model this small a second one costs more than it brings.
@@ -30,6 +31,19 @@ demo: install
 	$(BIN)/mmeval leaderboard --root demo/leaderboards
 	$(BIN)/mmeval report demo/results/mini-lm demo/results/mini -o demo/report.html --figures demo/figures
 	@echo "leaderboards demo/leaderboards/README.md   report demo/report.html"
+
+LAB ?= lab
+lab: install
+	$(BIN)/mmeval lab --out $(LAB)
+	$(BIN)/mmeval leaderboard add $(LAB)/results --as lab --root $(LAB)/leaderboards
+	$(BIN)/mmeval leaderboard --root $(LAB)/leaderboards
+	@echo "page $(LAB)/leaderboards/miniature.md"
+
+lab-full: install
+	$(BIN)/mmeval lab --full --out $(LAB)-full
+	$(BIN)/mmeval leaderboard add $(LAB)-full/results --as lab
+	$(BIN)/mmeval leaderboard
+	@echo "page leaderboards/miniature.md"
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

@@ -39,17 +39,17 @@ def lab(
     The same command goes on where it was stopped. It leaves result files for `mmeval leaderboard add` and `compare`.
     Nothing it measures is a fact about a real model.
     """
-    from ..lab.arms import load
+    from ..lab.arms import ScaleName, load
     from ..lab.plan import ends_of, steps_of
-    from ..lab.record import register
+    from ..lab.record import leave_facts, register
     from ..lab.steps import Ledger, run, run_inside, wanted
 
     if full and smoke:
         raise BadInput("--full and --smoke exclude each other")
     arms = load()
-    steps = steps_of(
-        arms, arms.scales["full" if full else "smoke" if smoke else "lab"], "choose" if choose else "judge"
-    )
+    judged = not (choose or smoke)
+    size: ScaleName = "full" if full else "smoke" if smoke else "lab"
+    steps = steps_of(arms, arms.scales[size], "judge" if judged else "choose")
     names = [arm.name for arm in (*arms.instruct, *arms.prefer)]
     if chosen := split_names(only or []):
         for name in chosen:
@@ -59,12 +59,13 @@ def lab(
     if plan:
         return _print_plan(steps, Ledger(out))
     out = out.resolve()
-    if not choose and not smoke:
+    if judged:
         register(out)
     work = run_inside(out, steps, print) if smoke else run(out, steps, processes, _tell)
     for line in work:
         print(f"mmeval: {line}", file=sys.stderr)
     if not work:
+        leave_facts(out, arms, arms.scales[size], judged=judged)
         print(f"results {out / 'results'}   page  mmeval leaderboard add {out / 'results'} --as lab")
     return EXIT_WANTING if work else EXIT_OK
 

@@ -73,6 +73,9 @@ def add(
     force: Annotated[
         bool, typer.Option("--force", help="Take partial results too: --limit, failed or missing samples")
     ] = False,
+    apart: Annotated[
+        str, typer.Option("--as", metavar="lab", help="Results of mmeval lab: apart from the others, on their own page")
+    ] = "",
 ) -> int:
     """Check results against their own sums and copy them in.
 
@@ -81,11 +84,17 @@ def add(
     of its content, is left out, and the exit code is 1; the others are taken.
     """
     from ..leaderboard.add import add as take
+    from ..leaderboard.laboratory import FOLDER, take_facts
+    from ..leaderboard.measured import RESULTS
     from ..runs import open_runs
 
+    if apart not in ("", FOLDER):
+        raise BadInput(f"--as {apart}: only `--as {FOLDER}`, for results of mmeval lab")
     place = Path(root or context.obj or ROOT)
     found, problems = open_runs(*runs)
-    added, refused = take(place, found, force=force)
+    added, refused = take(place, found, force=force, below=apart)
+    for given in runs if apart else ():
+        take_facts(Path(given), place / RESULTS)
     for one in added:
         print(f"{one.what:<9}  {one.path}")
     _complain([*problems, *refused])

@@ -102,6 +102,11 @@ class Instruct(Arm):
         """Whether its result is a PEFT adapter."""
         return self.recipe.endswith("mm-lora")
 
+    @property
+    def about(self) -> str:
+        """What it is, for people."""
+        return "; ".join((self.recipe, self.data, *self.changes))
+
 
 class Prefer(Arm):
     """Preference tuning of the miniature LLaVA, or SFT on the positives.
@@ -113,6 +118,12 @@ class Prefer(Arm):
 
     method: Literal["bpo", "sft"] = "bpo"
     pairs: tuple[str, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """What it is, for people."""
+        kind = f"negatives {' and '.join(self.pairs)}" if self.pairs else "positives alone"
+        return "; ".join((kind, *self.changes))
 
 
 class Plan(_Part):

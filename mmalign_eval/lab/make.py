@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def join_pairs(parts: list[Path], out: Path) -> None:
     write_pairs(out, [pair for part in parts for pair in read_pairs(part)], "bpo")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Reads the command line and makes it."""
     parser = argparse.ArgumentParser(prog="python -m mmalign_eval.lab.make", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     joined = verbs.add_parser("join")
     joined.add_argument("out", type=Path)
     joined.add_argument("parts", type=Path, nargs="+")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.verb == "data":
         make_data(given.kind, given.count)
     elif given.verb == "injected":

@@ -12,6 +12,7 @@ from ..files import write_whole
 from . import arms
 
 FILE = "registered.json"
+FACTS, LOGS = "laboratory.json", "training"  # beside the results, as `mmeval leaderboard add --as lab` takes them
 FIXED = ("arms.yaml", "scenes.py", "world.py", "inject.py")  # what may not change after the first judged run
 
 
@@ -38,6 +39,23 @@ def register(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, [json.dumps(found, indent=1).encode()])
     return found
+
+
+def leave_facts(folder: Path, plan: arms.Plan, scale: arms.Scale, *, judged: bool) -> None:
+    """Writes `results/laboratory.json` and the training logs beside it: what the page shows beside results."""
+    found = json.loads(text) if (text := _read(folder / FILE)) else {}
+    every = [*plan.instruct, *plan.prefer]
+    described = [{"name": arm.name, "about": arm.about, "seeds": len(scale.seeds) if arm.seeds else 1} for arm in every]
+    facts = {**found, "judged": judged, "arms": described}
+    logs = folder / "results" / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results" / FACTS, [json.dumps(facts, indent=1).encode() + b"\n"])
+    for log in sorted((folder / "models").glob("*-s*/training/log.jsonl")):
+        write_whole(logs / f"{log.parent.parent.name}.jsonl", [log.read_bytes()])
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def commit(place: Path = Path(__file__).parent) -> str:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -191,15 +192,15 @@ def run_inside(folder: Path, steps: Sequence[Step], tell: Tell) -> list[str]:
 
 
 def _call(command: Sequence[str]) -> int:
-    """What `python -m` would do with the command."""
+    """What `python -m` would do with the command, in this process."""
     module, *arguments = command
-    if module == PACKAGE:
-        from ..cli.main import main
-
-        return main(arguments)
-    from .make import main as make
-
-    make(arguments)
+    before, sys.argv = sys.argv, [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(bool(done.code))
+    finally:
+        sys.argv = before
     return 0
 
 

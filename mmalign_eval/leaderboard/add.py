@@ -43,13 +43,14 @@ class Added:
     what: str
 
 
-def add(root: Path, runs: Sequence[Run], *, force: bool = False) -> tuple[list[Added], list[str]]:
+def add(root: Path, runs: Sequence[Run], *, force: bool = False, below: str = "") -> tuple[list[Added], list[str]]:
     """Copies results and their sums to `<root>/results/<model>/`; samples are not copied.
 
     Args:
         root: The leaderboard.
         runs: What to take in.
         force: Also partial results (first samples only, failed or missing samples).
+        below: Folder below `results/`: apart from the others, as those of the laboratory are.
 
     Returns:
         What was taken in, and one line for each result that was not, with its reason.
@@ -65,7 +66,7 @@ def add(root: Path, runs: Sequence[Run], *, force: bool = False) -> tuple[list[A
         except MmevalError as error:
             problems.append(str(error))
             continue
-        added.append(_copy(root / RESULTS, run))
+        added.append(_copy(root / RESULTS / below, run))
     return added, problems
 
 

@@ -29,6 +29,8 @@ def page_text(page: Page) -> str:
         title = plain(table.title) + _references(table.notes)
         lines += [f"## {title}", "", plain(table.caption), "", *table_lines(table), ""]
         lines += [f"{LEGEND}. {MARK}." if table.of(MEASURED) else f"{LEGEND}.", ""]
+    for figure in page.figures:
+        lines += [f"![{plain(figure.alt)}]({figure.file})", "", plain(figure.about), ""]
     lines += _claims(page.claims)
     for heading, slips in page.lists:
         lines += [f"## {plain(heading)}", "", *(f"- {plain(slip)}" for slip in slips), ""]

@@ -246,6 +246,7 @@ class Page:
         figure: If it has one.
         claims: Derived figures computed anew.
         lists: Headings with a line of plain text for each item.
+        figures: Further ones, below the tables.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Page:
     figure: Figure | None = None
     claims: tuple[Claim, ...] = ()
     lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     def cells(self) -> Iterator[tuple[Table, Row, Column, Cell]]:
         """Every cell that is there, with its place; tables, rows and columns in order."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, did_you_mean
 from ..runs import Run, open_runs
+from . import laboratory
 from .claims import claims_of
 from .details import DETAILS, details_text
 from .figure import figure_of
@@ -82,11 +83,12 @@ class Board:
 
     def files(self) -> dict[str, str]:
         """Every generated file's name and content: index, pages, details, figures."""
-        found = {f"{INDEX}.md": index_text(self.title, self.intro, self.pages, self.runs)}
+        own = [name for name in self.runs if not name.startswith(f"{laboratory.FOLDER}/")]  # the other has its page
+        found = {f"{INDEX}.md": index_text(self.title, self.intro, self.pages, own)}
         for page in self.pages:
             found[f"{page.name}.md"] = page_text(page)
-            if page.figure:
-                found[page.figure.file] = page.figure.svg
+            for figure in (*([page.figure] if page.figure else []), *page.figures):
+                found[figure.file] = figure.svg
         found[f"{DETAILS}.md"] = details_text(self.pages, self.runs)
         return {name: f"{MADE}\n{text}" for name, text in found.items()}
 
@@ -107,10 +109,14 @@ def leaderboard(root: str | Path | None = None, published: Traversable | None = 
         raise BadInput(f"{place}: no such folder; give the folder of the leaderboards")
     data = published if published is not None else data_of(place)
     runs, problems = read_results(place)
-    results = Measured(runs)
+    toy = {name: run for name, run in runs.items() if name.startswith(f"{laboratory.FOLDER}/")}
+    results = Measured({name: run for name, run in runs.items() if name not in toy})
     papers, spec = read_papers(data), read_yaml(data.joinpath(PAGES))
     try:
         pages = [_page(papers, raw, results) for raw in spec["pages"]]
+        if toy and place is not None:
+            raw = read_yaml(data.joinpath(laboratory.SPEC))
+            pages.append(laboratory.laboratory_page(raw, toy, place / RESULTS / laboratory.FOLDER))
         shown = dict.fromkeys(one["paper"] for raw in spec["pages"] for one in raw["tables"])
         pages.append(_claims_page([papers[name] for name in shown], spec["claims"]))
         title, intro = spec["index"]["title"], spec["index"]["intro"]
