@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import itertools
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +39,7 @@ from .reference import References, fill, key_of
 from .rows import Pair
 from .workplace import clear, workplace
 
+TELL_EVERY = 15.0  # seconds between lines on the reference's progress
 NO_DROPOUT = "none: log-probabilities of the same answer are compared (as TRL's disable_dropout does)"
 
 Tell = Callable[[str], None]
@@ -54,6 +58,8 @@ class BpoJob:
         seed: Of the choice of pairs, their order and LoRA's first values.
         merge: A whole checkpoint rather than a PEFT adapter.
         layout: How pairs are laid out; `auto`: packed where the model allows it.
+        references: Folder for reference log-probabilities that outlasts the training, to be shared by trainings of one
+            base; None: the work folder.
     """
 
     model: str
@@ -64,6 +70,7 @@ class BpoJob:
     seed: int = 0
     merge: bool = False
     layout: str = "auto"
+    references: Path | None = None
 
     @property
     def preference(self) -> Preference:
@@ -118,7 +125,7 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     train, held_out = _items(job, found, f"{found.base.weights}|{precision}")
     model = _model(job)
     made = _trainer(job, found, work, model, train, held_out, tell)
-    _fill(made, [*train, *held_out], tell)
+    _fill(made, [*_drawn(made, job.recipe.tune), *held_out], tell)
     made.train(resume_from_checkpoint=trainer.last_checkpoint(work))
     if held_out and not _evaluated(made):
         made.evaluate()
@@ -210,7 +217,7 @@ def _trainer(
         preference=job.preference,
         order=order,
         looks=Looks(llava, found.processor.image_processor),
-        references=References(work, arguments.process_index),
+        references=References(job.references or work, _writer(job, arguments.process_index)),
         train=train,
         held_out=held_out,
         collate=PairCollate(0 if pad is None else pad, packed=job.layout == "packed"),
@@ -243,11 +250,32 @@ def _progress(tell: Tell, stage: Stage) -> Callable[[int, int, dict[str, float]]
     return line
 
 
+def _writer(job: BpoJob, rank: int) -> str:
+    """A name for this process' file: where a folder is shared, of the training too."""
+    if job.references is None:
+        return str(rank)
+    return f"{hashlib.sha256(str(job.out.resolve()).encode()).hexdigest()[:12]}-{rank}"
+
+
+def _drawn(made: BpoTrainer, stage: Stage) -> list[Item]:
+    """The pairs that the training will see: not all of them where it ends before the first epoch does."""
+    items: list[Item] = made.train_dataset  # type: ignore[assignment]
+    limits = [steps for steps in (stage.max_steps, stage.stop_after) if steps]
+    if not limits or min(limits) * stage.batch >= len(made.order):
+        return items
+    made.order.set_epoch(0)
+    first = itertools.islice(made.order, min(limits) * stage.batch)
+    return [items[i] for i in sorted(set(first))]
+
+
 def _fill(made: BpoTrainer, items: list[Item], tell: Tell) -> None:
     """Reference log-probabilities of all pairs, before the first step."""
+    told = time.monotonic()
 
     def count(done: int, whole: int) -> None:
-        if done == whole or done % (10 * batch) == 0:
+        nonlocal told
+        if done == whole or time.monotonic() - told > TELL_EVERY:
+            told = time.monotonic()
             tell(f"reference {done}/{whole} pairs")
 
     batch = made.args.per_device_eval_batch_size

@@ -21,7 +21,7 @@ from ..requests import ImageRef
 from .bpo_pairs import Item
 from .logprobs import PairIds
 
-FILE = "reference-{rank}.jsonl"  # in the work folder, one for each process
+FILE = "reference-{writer}.jsonl"  # one for each process that writes
 Logprobs = tuple[float, float]  # of the chosen and of the rejected answer
 
 
@@ -35,22 +35,25 @@ class References:
     """Log-probabilities by key, on disk and in memory.
 
     Args:
-        folder: Work folder of the training; every process' file in it is read.
-        rank: This process.
+        folder: Every file in it is read; trainings of one base may share it, since keys hold all that matters.
+        writer: Names this process' own file; no two that run at once may have the same.
 
     Raises:
         BadInput: A damaged file (a torn last line is not one: it is what a killed process leaves).
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self.folder, self.own = folder, folder / FILE.format(rank=rank)
+    def __init__(self, folder: Path, writer: str = "0") -> None:
+        self.folder, self.own = folder, folder / FILE.format(writer=writer)
         self.known: dict[str, Logprobs] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be made: {error.strerror or error}") from error
         self.read()
 
     def read(self) -> None:
         """Takes in what is on disk."""
-        for file in sorted(self.folder.glob(FILE.format(rank="*"))):
+        for file in sorted(self.folder.glob(FILE.format(writer="*"))):
             lines = file.read_text(encoding="utf-8").split("\n")
             for number, line in enumerate(lines[:-1], start=1):  # after the last line break: nothing, or a torn line
                 try:

@@ -19,6 +19,10 @@ def bpo(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: tune.lr=1e-6.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of pairs, their order and LoRA's first values.")] = 0,
+    references: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the base's log-probabilities there, for other trainings of this base."),
+    ] = None,
     merge: Annotated[bool, typer.Option(help="Write a whole checkpoint rather than a PEFT adapter.")] = False,
 ) -> None:
     """Tune a LLaVA on preference pairs (BPO, eq. 4): chosen answers gain on rejected ones, measured from the base.
@@ -37,7 +41,7 @@ def bpo(
         if is_main():
             print(line, file=sys.stderr, flush=True)
 
-    run(BpoJob(model, pairs, images, out, chosen, seed, merge), tell)
+    run(BpoJob(model, pairs, images, out, chosen, seed, merge, references=references), tell)
     given = f"hf:{out}" if merge or chosen.lora is None else f"hf:{model},adapter={out}"
     if is_main():
         print(f"done    {out}\nscore   mmeval run --model {given} --tasks ...")

@@ -261,6 +261,20 @@ def test_finished_is_finished(world: Path, tmp_path: Path) -> None:
         run(job(world, out, recipe(max_steps=2)), quiet)
 
 
+def test_the_reference_is_computed_of_what_is_drawn_and_shared_by_trainings(world: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    lines, told = [], []
+    for number, (steps, lr) in enumerate(((2, 1e-2), (2, 1e-3), (3, 1e-2))):
+        run(job(world, tmp_path / f"out{number}", recipe(max_steps=steps, lr=lr), references=shared), told.append)
+        lines.append(sum(file.read_bytes().count(b"\n") for file in shared.glob("reference-*.jsonl")))
+    assert lines == [8, 8, 12]  # 16 pairs, 4 a step
+    assert [line for line in told if line.startswith("reference")] == ["reference 8/8 pairs", "reference 4/4 pairs"]
+    run(job(world, tmp_path / "alone", recipe(max_steps=2)), quiet)
+    run(job(world, tmp_path / "again", recipe(max_steps=2), references=shared), quiet)
+    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "again"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_merged_gives_the_logits_of_the_adapter(world: Path, tmp_path: Path) -> None:
     from mmalign_eval.tuning.loading import load_llava
 

@@ -58,7 +58,7 @@ def test_processes_share_the_work_and_read_each_other(tmp_path: Path) -> None:
     items = [item(i) for i in range(7)]
     asked = []
     for rank in (0, 1):
-        own = References(tmp_path, rank)
+        own = References(tmp_path, str(rank))
         own.known.clear()  # they begin at the same time
         computer = Computer()
         fill(own, items, computer, 2, lambda done, whole: None, (rank, 2))
@@ -66,7 +66,7 @@ def test_processes_share_the_work_and_read_each_other(tmp_path: Path) -> None:
     assert sorted(asked[0] + asked[1]) == sorted(i.key for i in items)
     assert asked[0]
     assert asked[1]
-    assert len(References(tmp_path, 0).known) == 7
+    assert len(References(tmp_path).known) == 7
 
 
 def test_a_torn_line_is_cut_off_and_a_damaged_one_refused(tmp_path: Path) -> None:
