@@ -121,7 +121,7 @@ def _opened(target: str, folder: Path, parts: Parts) -> Checkpoint:
     place = _cache() / original.key()
     if not (place / "config.json").is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
-        log.info("hf:%s: LLaVA's own layout; converting it once into %s", target, place)
+        log.warning("hf:%s is in LLaVA's own layout: it is converted once, into %s", target, place)
         aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
         try:
             write(original, aside)

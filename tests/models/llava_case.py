@@ -110,9 +110,11 @@ def _projector(kind: str) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict
     return layers, named
 
 
-def _language(tokens: int) -> LlamaForCausalLM:
-    """The nano LLaMA with rows for more tokens, and other weights than the base's."""
+def _language(tokens: int, tied: bool) -> LlamaForCausalLM:
+    """The nano LLaMA with rows for more tokens, perhaps with head and embeddings in one."""
     model = LlamaForCausalLM.from_pretrained(nano("llama"))
+    if tied:
+        model = LlamaForCausalLM(LlamaConfig(**{**model.config.to_dict(), "tie_word_embeddings": True}))
     torch.manual_seed(11)
     model.resize_token_embeddings(512 + tokens, mean_resizing=False)
     return model.eval()
@@ -120,12 +122,14 @@ def _language(tokens: int) -> LlamaForCausalLM:
 
 def write_original(
     path: Path, kind: str = "linear", wrapped: bool = False, inside: bool = False, stored: str = "bin",
-    layer: int = -2, model_type: str = "llava",
+    layer: int = -2, model_type: str = "llava", tied: bool = False,
 ) -> Original:  # fmt: skip
     """A whole checkpoint: LLaMA's keys, the projector's, perhaps the tower's; in one file or in two shards."""
     path.mkdir(parents=True)
     eyes = write_tower(path.with_name(f"{path.name}-tower"))
-    found = Original(path, _language(3 if wrapped else 0), CLIPVisionModel.from_pretrained(eyes), [], layer, wrapped)
+    found = Original(
+        path, _language(3 if wrapped else 0, tied), CLIPVisionModel.from_pretrained(eyes), [], layer, wrapped
+    )
     torch.manual_seed(12)
     with torch.no_grad():
         for parameter in found.language.parameters():
@@ -134,6 +138,8 @@ def write_original(
     state = {name: tensor.detach().clone() for name, tensor in found.language.state_dict().items()}
     state["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)  # files of transformers 4.31 have it
     state |= projector
+    if tied:
+        del state["lm_head.weight"]
     if inside:
         with torch.no_grad():
             for parameter in found.tower.parameters():

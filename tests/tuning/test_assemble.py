@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from mmalign_eval.tuning.assemble import assemble, projector_names
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,26 +25,9 @@ from mmalign_eval.models.llava_parts import chat_template, grow_vocabulary
 from mmalign_eval.requests import Prompt
 
 from ..models.hf_case import copy_of, nano
+from ..models.llava_case import no_image_token
 
 IDS = torch.randint(5, 440, (2, 11), generator=torch.Generator().manual_seed(0))
-
-
-def without_image_token(path: Path, pad: bool = True) -> Path:
-    """A copy of the nano language model whose tokenizer knows no `<image>`, as LLaMA's; the vocabulary is full."""
-    copy_of(nano("llama"), path)
-    content = json.loads((path / "tokenizer.json").read_text())
-    content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] not in ("<image>",)]
-    vocabulary = content["model"]["vocab"]
-    vocabulary["<fifth>"] = vocabulary.pop("<image>")
-    (path / "tokenizer.json").write_text(json.dumps(content))
-    config = json.loads((path / "tokenizer_config.json").read_text())
-    config.pop("image_token", None)
-    config["extra_special_tokens"] = []
-    if not pad:
-        config.pop("pad_token")
-    (path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert "<image>" not in Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab()
-    return path
 
 
 def logits(model: Any, ids: torch.Tensor = IDS) -> torch.Tensor:
@@ -108,7 +89,7 @@ def test_a_linear_projector_is_one_layer() -> None:
 
 @pytest.mark.parametrize("pad", [True, False])
 def test_a_new_image_token_leaves_the_other_tokens_logits(tmp_path: Path, pad: bool) -> None:
-    path = without_image_token(tmp_path / "lm", pad)
+    path = no_image_token(tmp_path / "lm", pad)
     model, processor = assemble(str(path), str(nano("llava")), "linear", seed=0)
     assert model.config.image_token_index == 512 == processor.tokenizer.convert_tokens_to_ids("<image>")
     assert processor.tokenizer("<image>", add_special_tokens=False)["input_ids"] == [512]
