@@ -73,17 +73,6 @@ def assemble(
     return llava, processor
 
 
-def projector_names(model: Any) -> list[str]:
-    """Names of the projector's learnt parameters: of a one-layer projector, not the identity behind it."""
-    config = getattr(model, "config", None)
-    first_only = getattr(config, "projector_hidden_act", "") == "linear"
-    return [
-        name
-        for name, _ in model.named_parameters()
-        if ".multi_modal_projector." in f".{name}" and not (first_only and ".linear_2." in name)
-    ]
-
-
 def _language_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     if checkpoint.multimodal:
         raise BadInput(f"{checkpoint.target}: has images already: give the language model that it was made from")

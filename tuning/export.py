@@ -80,23 +80,20 @@ def base_of(target: str, adapter: str = "") -> Base:
     )
 
 
-def save_checkpoint(
-    model: Any, processor: Any, folder: Path, state: Mapping[str, Any] | None = None, shard: str = SHARD
-) -> None:
+def save_checkpoint(model: Any, processor: Any, folder: Path, shard: str = SHARD) -> None:
     """Writes a LLaVA with the key names of llava-hf's checkpoints (`models.llava_save.save_llava`).
 
     Args:
         model: LlavaForConditionalGeneration, or what accelerate wrapped it in.
         processor: Its processor.
         folder: Where to; not the final place (`finish`).
-        state: The gathered weights by the model's names, for models sharded over processes.
         shard: Size from which weights go into several files.
 
     Raises:
         BadInput: It cannot be written; nothing is left there.
     """
     with _whole(folder):
-        save_llava(getattr(model, "module", model), processor, folder, state, shard)
+        save_llava(getattr(model, "module", model), processor, folder, shard)
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -6,7 +6,6 @@ Servers (vLLM) and older tools look for those names; transformers 5 itself write
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,13 @@ def hub_name(name: str) -> str:
     return name
 
 
-def save_llava(
-    model: Any, processor: Any, folder: Path, state: Mapping[str, Any] | None = None, shard: str = SHARD
-) -> None:
+def save_llava(model: Any, processor: Any, folder: Path, shard: str = SHARD) -> None:
     """Writes weights (safetensors, in shards if large), configurations, tokenizer and processor.
 
     Args:
         model: LlavaForConditionalGeneration.
         processor: Its processor.
         folder: Where to; made if need be.
-        state: The weights by the model's names where it does not hold them itself (sharded over processes).
         shard: Size from which weights go into several files.
 
     Raises:
@@ -48,7 +44,7 @@ def save_llava(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {hub_name(name): tensor for name, tensor in (model.state_dict() if state is None else state).items()}
+    tensors = {hub_name(name): tensor for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         tensors.pop("language_model.lm_head.weight", None)
     plan = split_torch_state_dict_into_shards(tensors, max_shard_size=shard)

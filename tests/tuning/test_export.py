@@ -104,14 +104,6 @@ def test_it_loads_in_transformers_with_equal_logits(tmp_path: Path, sharded: boo
     assert str(nano("llama")) not in (path / "config.json").read_text()
 
 
-def test_gathered_weights_are_written_in_place_of_the_models_own(tmp_path: Path) -> None:
-    model, processor = tuned()
-    doubled = {name: tensor * 2 for name, tensor in model.state_dict().items()}
-    save_checkpoint(model, processor, tmp_path / "x", state=doubled)
-    found = load_file(tmp_path / "x/model.safetensors")
-    assert all(torch.equal(found[hub_name(name)], tensor) for name, tensor in doubled.items())
-
-
 def test_the_backbone_of_an_mm_ft_checkpoint_has_its_logits_on_text() -> None:
     whole = load(saved())
     text = whole.for_text()
