@@ -42,6 +42,7 @@ def bpo(
             print(line, file=sys.stderr, flush=True)
 
     run(BpoJob(model, pairs, images, out, chosen, seed, merge, references=references), tell)
-    given = f"hf:{out}" if merge or chosen.lora is None else f"hf:{model},adapter={out}"
+    base = model if model == "mini" or model.startswith("hf:") else f"hf:{model}"
+    given = f"hf:{out}" if merge or chosen.lora is None else f"{base},adapter={out}"
     if is_main():
         print(f"done    {out}\nscore   mmeval run --model {given} --tasks ...")
