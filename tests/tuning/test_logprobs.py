@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mmalign_eval.tuning import logprobs
+from mmalign_eval.tuning.logprobs import PairIds
 
 from mmalign_eval.miniature.nano import make_llava
 from mmalign_eval.miniature.tokenizer import IMAGE_ID, PAD_ID
-from mmalign_eval.tuning import logprobs
-from mmalign_eval.tuning.logprobs import PairIds
 
 IMAGE_TOKENS, FIRST_WORD = 4, 10
 
@@ -165,8 +165,8 @@ def test_one_look_at_each_image_and_logits_only_where_answers_are(fresh: Any, pa
 def test_image_tokens_without_their_features_are_refused(fresh: Any) -> None:
     numbers = np.random.default_rng(1)
     pair = some_pair(numbers, 0, 2, 3, 3)
+    features = logprobs.tower_features(fresh, pixels_of(numbers, 1))[:, :3]
     with torch.no_grad(), pytest.raises(ValueError, match="4 image tokens for 1 x 3 features"):
-        features = logprobs.tower_features(fresh, pixels_of(numbers, 1))[:, :3]
         logprobs.answer_logits(fresh, logprobs.lay_out([pair], PAD_ID, True), features)
 
 
