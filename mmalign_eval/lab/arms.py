@@ -29,6 +29,8 @@ class Scale(_Part):
         probe: Scenes whose word probabilities are followed as noise grows.
         seeds: Training seeds of the arms that have several; the others have the first.
         max_steps: Of every training, where a smoke test cuts them; 0: as the recipes say.
+        arms: The arms there are; empty: all.
+        tasks: The tasks there are; empty: all.
     """
 
     instruct: int
@@ -38,6 +40,8 @@ class Scale(_Part):
     probe: int
     seeds: tuple[int, ...]
     max_steps: int = 0
+    arms: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 class Score(_Part):

@@ -52,12 +52,15 @@ def inject(rng: random.Random, response: str, mix: Mix = LIKE_PAPER) -> str:
     found = _HEAD.fullmatch(response)
     if not found:
         return ""
-    kind, parts = found["kind"], _parts(found["list"])
-    for _ in range(1 + (rng.random() < 0.4 and len(parts) > 2)):
-        edit = rng.choices(("add", "swap", "color"), (mix.add, mix.swap, mix.color))[0]
-        parts = {"add": _add, "swap": _swap, "color": _color}[edit](rng, kind, parts)
-    text = detail_text(kind, parts)
-    return "" if text == response else text
+    kind, before = found["kind"], _parts(found["list"])
+    if not before:
+        return ""
+    parts = before
+    while parts == before:  # a second error may undo the first
+        for _ in range(1 + (rng.random() < 0.4 and len(before) > 2)):
+            edit = rng.choices(("add", "swap", "color"), (mix.add, mix.swap, mix.color))[0]
+            parts = {"add": _add, "swap": _swap, "color": _color}[edit](rng, kind, parts)
+    return detail_text(kind, parts)
 
 
 def _parts(listed: str) -> list[str]:

@@ -14,6 +14,7 @@ RESULTS, STORES, MODELS, PAIRS = "results", "stores", "models", "pairs"
 INSTRUCT, PREFER = "data/instruct", "data/prefer"
 RECIPES = {"bpo": "mini-bpo", "sft": "mini-sft"}
 MERGED = "+".join
+SFT_ON = "injected"  # every positive is in this preference file, as the chosen answer
 CURVE_TASKS = ("captions",)
 
 
@@ -47,9 +48,14 @@ class _Steps:
         yield from self._pairs()
         yield from self._base()
         for one in self.plan.instruct:
-            yield from self._instruct(one)
+            if self._has(one):
+                yield from self._instruct(one)
         for other in self.plan.prefer:
-            yield from self._prefer(other)
+            if self._has(other):
+                yield from self._prefer(other)
+
+    def _has(self, arm: Arm) -> bool:
+        return not self.scale.arms or arm.name in self.scale.arms
 
     # -- preference files -----------------------------------------------------------------------------------------
 
@@ -61,9 +67,12 @@ class _Steps:
             sources += ["--source", f"{name}={PREFER}/{name}.json:{drawn}"]
         positives = f"{PAIRS}/positives.jsonl"
         yield Step(positives, (MMEVAL, "tune", "positives", *sources, "--out", positives), ("data/prefer",), 0.2)
+        made = {name for arm in self.plan.prefer if self._has(arm) for name in (*arm.pairs, SFT_ON)}
         for name, one in self.plan.negatives.items():
+            if name not in made:
+                continue
             yield Step(f"{PAIRS}/{name}", self._negatives(name, one, positives), (positives,), 0.2 if one.rules else 4)
-        for names in sorted({arm.pairs for arm in self.plan.prefer if len(arm.pairs) > 1}):
+        for names in sorted({arm.pairs for arm in self.plan.prefer if self._has(arm) and len(arm.pairs) > 1}):
             parts = [f"{PAIRS}/{name}.json" for name in names]
             out = f"{PAIRS}/{MERGED(names)}"
             yield Step(out, (MAKE, "join", f"{out}.json", *parts), tuple(f"{PAIRS}/{n}" for n in names), 0.1)
@@ -87,7 +96,11 @@ class _Steps:
         changes = [*arm.changes]
         if steps := self.scale.max_steps:
             changes = [change for change in changes if not change.startswith(("tune.max_steps", "data.samples"))]
-            changes += [f"tune.max_steps={steps}", *([f"pretrain.max_steps={steps}"] * isinstance(arm, Instruct))]
+            changes += [
+                f"tune.max_steps={steps}",
+                "tune.log_every=1",
+                *([f"pretrain.max_steps={steps}"] * isinstance(arm, Instruct)),
+            ]
         return tuple(part for change in changes for part in ("--set", change))
 
     def _instruct(self, arm: Instruct) -> Iterator[Step]:
@@ -114,8 +127,13 @@ class _Steps:
             out = f"{MODELS}/{arm.name}-s{seed}"
             common = ("--model", LLAVA, "--images", f"{PREFER}/images", "--out", out, "--seed", str(seed))
             if arm.method == "sft":
-                file, need = f"{PAIRS}/injected.json", f"{PAIRS}/injected"  # every positive is in it, as the chosen one
-                kind = ("--data", file, "--set", "tune.eval_every=0")  # only preference tuning holds pairs out
+                need = f"{PAIRS}/{SFT_ON}"
+                kind = (
+                    "--data",
+                    f"{need}.json",
+                    "--set",
+                    "tune.eval_every=0",
+                )  # only preference tuning holds pairs out
             else:
                 need = f"{PAIRS}/{MERGED(arm.pairs)}"
                 kind = ("--pairs", f"{need}.json")
@@ -148,8 +166,9 @@ class _Steps:
 
     def _run(self, model: str, scores: Sequence[Score], data: str, where: str) -> tuple[str, ...]:
         tasks = [task.partition("=") for score in scores for task in score.tasks]
+        tasks = [task for task in tasks if not self.scale.tasks or task[0] in self.scale.tasks]
         protocols = [f"{name}={protocol}" for name, _, protocol in tasks if protocol]
-        options = ("-M", f"template={self.plan.template}") if not data else ()
+        options = ("-M", f"template={self.plan.template}")
         limit = ("--limit", "4") if data and self.scale.max_steps else ()
         return (
             *(MMEVAL, "run", "--model", model, "--tasks", ",".join(name for name, _, _ in tasks), *options, *limit),

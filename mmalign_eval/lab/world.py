@@ -27,6 +27,7 @@ from .scenes import Block
 Turn = tuple[str, str]
 Row = dict[str, Any]
 KINDS = ("conversation", "detail", "reasoning")
+ENDINGS = {"conversation": "conv", "detail": "detail", "reasoning": "complex"}  # of ids, as llava_instruct's tell kinds
 TURNS = 5  # questions of a conversation
 P_TYPICAL = 0.5  # of the absent objects that questions ask for: those that such scenes often have
 TEXT_ONLY = 0.1  # rows without an image, of all
@@ -111,7 +112,7 @@ def write_instruct(folder: Path, block: Block, count: int) -> None:
         save_image(scene, folder / "images" / name)
         pretrain.append(row(f"{scene.seed}", [(rng.choice(SHORT_PROMPTS), short_caption(rng, scene))], name))
         for kind in KINDS:
-            kinds[kind].append(row(f"{scene.seed}-{kind}", MAKERS[kind](rng, scene), name))
+            kinds[kind].append(row(f"{scene.seed}_{ENDINGS[kind]}", MAKERS[kind](rng, scene), name))
         if rng.random() < TEXT_ONLY / (1 - TEXT_ONLY):
             words.append(row(f"{scene.seed}-text", text_only(rng, scene)))
     write_json(folder / "pretrain.json", pretrain)
