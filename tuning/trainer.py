@@ -7,7 +7,6 @@ by one rename when all of it is there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -22,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from ..errors import BadInput
 from .config import Stage
@@ -30,6 +30,7 @@ from .config import Stage
 LOG_FILE = "log.jsonl"  # one JSON object a line, `step` in each; `mmeval report --training` draws it
 WEIGHTS_FILE = "trainable.safetensors"  # of a checkpoint to resume from: the weights that train, by name
 _ASIDE = "aside"
+_TORCH_WRITES = ("PytorchStreamWriter", "iostream", "inline_container")  # torch.save names no cause
 
 
 def work_folder(out: Path) -> Path:
@@ -143,6 +144,17 @@ class WholeCheckpoints(Trainer):
             )
             self.args.activation_checkpointing = False
 
+    def train(self, resume_from_checkpoint: Any = None, **named: Any) -> TrainOutput:
+        """Trains; from the checkpoint of the last step, only its weights are taken (Trainer would do one step more)."""
+        if resume_from_checkpoint:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            stops = [back.stop_after for back in self.callback_handler.callbacks if isinstance(back, PlainLog)]
+            if state.global_step >= (max(stops, default=0) or state.max_steps):
+                self._load_from_checkpoint(resume_from_checkpoint)
+                self.state = state
+                return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint, **named)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the projector in groups of its own where it has another learning rate."""
         optimizer = super().create_optimizer(model)
@@ -219,7 +231,7 @@ class WholeCheckpoints(Trainer):
             stored = load_file(file)
         except (OSError, SafetensorError) as error:
             raise BadInput(
-                f"{file} cannot be read ({error}); remove that checkpoint to go on from an earlier"
+                f"{file} cannot be read ({error}); remove {file.parent} to go on from an earlier one"
             ) from error
         wanted = _trainable(self.model)
         if {n: v.shape for n, v in stored.items()} != {n: v.shape for n, v in wanted.items()}:
@@ -255,12 +267,12 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"{what} cannot be written: {error.strerror or error}") from error
-    except (SafetensorError, RuntimeError) as error:  # torch's zip writer, safetensors: the cause is in the text
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "write" not in str(error):
-            raise
+    except (SafetensorError, RuntimeError) as error:
         text = " ".join(str(error).split())
-        full = os.strerror(errno.ENOSPC) in text or "PytorchStreamWriter" in text
-        cause = f"{os.strerror(errno.ENOSPC)}, or a limit on file sizes" if full else text
+        torchs = any(word in text for word in _TORCH_WRITES)
+        if isinstance(error, RuntimeError) and not torchs:
+            raise
+        cause = "the disk is full, or files may not grow so large" if torchs else text
         raise BadInput(f"{what} cannot be written: {cause}") from error
 
 
