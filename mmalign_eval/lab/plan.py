@@ -108,7 +108,7 @@ class _Steps:
         for seed in self._seeds(arm):
             out = f"{MODELS}/{arm.name}-s{seed}"
             stage_1 = f"{MODELS}/{first}-s{seed}.stage1"
-            begin = ("--init", stage_1)
+            begin: tuple[str, ...] = ("--init", stage_1)
             if arm.name == first:
                 begin = ("--pretrain-data", f"{INSTRUCT}/pretrain.json", "--pretrain-images", f"{INSTRUCT}/images")
             command = (

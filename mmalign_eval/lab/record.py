@@ -44,7 +44,7 @@ def register(folder: Path) -> dict[str, str]:
 def leave_facts(folder: Path, plan: arms.Plan, scale: arms.Scale, *, judged: bool) -> None:
     """Writes `results/laboratory.json` and the training logs beside it: what the page shows beside results."""
     found = json.loads(text) if (text := _read(folder / FILE)) else {}
-    every = [*plan.instruct, *plan.prefer]
+    every: list[arms.Instruct | arms.Prefer] = [*plan.instruct, *plan.prefer]
     described = [{"name": arm.name, "about": arm.about, "seeds": len(scale.seeds) if arm.seeds else 1} for arm in every]
     facts = {**found, "judged": judged, "arms": described}
     logs = folder / "results" / LOGS
