@@ -139,6 +139,7 @@ class Plan(_Part):
         template: That image answers are asked for in.
         negatives: By name.
         positives: Rows drawn from each source, at full scale.
+        settings: `key=value` changes of all recipes of a method (`mm`, `sft`, `bpo`).
         instruct: Arms of Sight Beyond Text.
         prefer: Arms of BPO.
         weakening: Noise steps at which the base is scored.
@@ -149,6 +150,7 @@ class Plan(_Part):
     template: str
     negatives: dict[str, Negatives]
     positives: dict[str, int]
+    settings: dict[Literal["mm", "sft", "bpo"], tuple[str, ...]]
     instruct: tuple[Instruct, ...]
     prefer: tuple[Prefer, ...]
     weakening: tuple[int, ...]

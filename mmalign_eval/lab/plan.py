@@ -93,15 +93,13 @@ class _Steps:
         return self.scale.seeds if arm.seeds else self.scale.seeds[:1]
 
     def _set(self, arm: Arm) -> tuple[str, ...]:
-        changes = [*arm.changes]
-        if steps := self.scale.max_steps:
-            changes = [change for change in changes if not change.startswith(("tune.max_steps", "data.samples"))]
-            changes += [
-                f"tune.max_steps={steps}",
-                "tune.log_every=1",
-                *([f"pretrain.max_steps={steps}"] * isinstance(arm, Instruct)),
-            ]
-        return tuple(part for change in changes for part in ("--set", change))
+        method = arm.method if isinstance(arm, Prefer) else "mm"
+        changes = dict(change.split("=", 1) for change in (*self.plan.settings[method], *arm.changes))
+        if steps := str(self.scale.max_steps or ""):
+            changes.pop("data.samples", None)
+            changes |= {"tune.max_steps": steps, "tune.log_every": "1"}
+            changes |= {"pretrain.max_steps": steps} if isinstance(arm, Instruct) else {}
+        return tuple(part for key, value in changes.items() for part in ("--set", f"{key}={value}"))
 
     def _instruct(self, arm: Instruct) -> Iterator[Step]:
         first = self.plan.instruct[0].name  # its first stage is all others' too
@@ -128,15 +126,10 @@ class _Steps:
             common = ("--model", LLAVA, "--images", f"{PREFER}/images", "--out", out, "--seed", str(seed))
             if arm.method == "sft":
                 need = f"{PAIRS}/{SFT_ON}"
-                kind = (
-                    "--data",
-                    f"{need}.json",
-                    "--set",
-                    "tune.eval_every=0",
-                )  # only preference tuning holds pairs out
+                kind: tuple[str, ...] = ("--data", f"{need}.json")
             else:
                 need = f"{PAIRS}/{MERGED(arm.pairs)}"
-                kind = ("--pairs", f"{need}.json")
+                kind = ("--pairs", f"{need}.json", "--references", f"{MODELS}/references")
             command = (MMEVAL, "tune", arm.method, "--recipe", RECIPES[arm.method], *kind, *common, *self._set(arm))
             yield Step(f"tune/{arm.name}-s{seed}", command, (need,), arm.minutes * self.share)
             yield from self._scores(arm.name, f"{arm.name}-s{seed}", arm.scores, f"{LLAVA},adapter={out}", "")
