@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..miniature.files_coco import FIRST_IMAGE_ID, file_name
 from .arms import Arm, Instruct, Negatives, Plan, Prefer, Scale, Score
+from .scenes import PROBE
 from .steps import PACKAGE as MMEVAL
 from .steps import Step
 
@@ -144,6 +146,18 @@ class _Steps:
         for noise in self.plan.weakening[-1:] if self.scale.max_steps else self.plan.weakening:
             seen = f"{LLAVA},weaken=features:{noise}:scale=std"
             yield from self._scores("base", f"noise-{noise}", CURVE_TASKS, seen, "")
+        yield Step("score/base/probe", self._probe(), ("data/probe",), 0.5)
+
+    def _probe(self) -> tuple[str, ...]:
+        """Fig. 5: asked for a knife where there is only a fork, whose partner it always is in the text world."""
+        scenes = PROBE.scenes(self.scale.probe, at_least=3)
+        telling = [n for n, scene in enumerate(scenes) if "fork" in scene.names and "knife" not in scene.names]
+        images = [f"data/probe/coco/val2014/{file_name(FIRST_IMAGE_ID + n)}" for n in telling or range(len(scenes))]
+        return (
+            *(MMEVAL, "tune", "probe", "--model", LLAVA, "-M", f"template={self.plan.template}", "--out", "probe"),
+            *(part for image in images for part in ("--image", image)),
+            *("--question", "Is there a knife in the image?", "--answer-prefix", "", "--words", "Yes,No"),
+        )
 
     def _scores(self, arm: str, name: str, scores: Sequence[str], seen: str, told: str) -> Iterator[Step]:
         """One command for the image tasks, one for the text tasks."""

@@ -13,6 +13,7 @@ from . import arms
 
 FILE = "registered.json"
 FACTS, LOGS = "laboratory.json", "training"  # beside the results, as `mmeval leaderboard add --as lab` takes them
+PROBE = "probabilities.svg"  # of `mmeval tune probe`
 FIXED = ("arms.yaml", "scenes.py", "world.py", "inject.py")  # what may not change after the first judged run
 
 
@@ -50,6 +51,8 @@ def leave_facts(folder: Path, plan: arms.Plan, scale: arms.Scale, *, judged: boo
     logs = folder / "results" / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "results" / FACTS, [json.dumps(facts, indent=1).encode() + b"\n"])
+    if (probe := folder / "probe" / PROBE).is_file():
+        write_whole(logs / PROBE, [probe.read_bytes()])
     for log in sorted((folder / "models").glob("*-s*/training/log.jsonl")):
         write_whole(logs / f"{log.parent.parent.name}.jsonl", [log.read_bytes()])
 

@@ -131,7 +131,11 @@ def laboratory_page(raw: Mapping[str, Any], runs: Mapping[str, Run], place: Path
     results = Results({name: run for name, run in runs.items() if name.startswith(f"{FOLDER}/")})
     facts = json.loads(text) if (text := _read(place / FACTS)) else {}
     tables = tuple(table for one in raw["tables"] if (table := _table(one, results)).rows)
-    figures = (*_curves(raw.get("curves", ()), results), *_logs(raw.get("training", ()), place))
+    figures = (
+        *_curves(raw.get("curves", ()), results),
+        *_drawn(raw.get("drawn", ()), place),
+        *_logs(raw.get("training", ()), place),
+    )
     claims = [_claim(one, results, facts.get("judged") is True) for one in raw["claims"]]
     summary = (raw["summary"], tuple(f"{title}: {verdict}." for title, verdict, _ in claims))
     lists = [summary, *((f"{title}: {verdict}", lines) for title, verdict, lines in claims)]
@@ -140,7 +144,7 @@ def laboratory_page(raw: Mapping[str, Any], runs: Mapping[str, Run], place: Path
 
 
 def take_facts(place: Path, root: Path) -> list[Path]:
-    """Copies what the laboratory left beside its results, its facts and training logs, into a leaderboard.
+    """Copies what the laboratory left beside its results, its facts, training logs and figures, into a leaderboard.
 
     Args:
         place: The folder of results.
@@ -150,7 +154,7 @@ def take_facts(place: Path, root: Path) -> list[Path]:
         BadInput: It cannot be written.
     """
     written = []
-    for source in [place / FACTS, *sorted((place / LOGS).glob("*.jsonl"))]:
+    for source in [place / FACTS, *sorted((place / LOGS).glob("*.*"))]:
         if source.is_file():
             target = root / FOLDER / source.relative_to(place)
             try:
@@ -292,6 +296,13 @@ def _curves(raw: Sequence[Mapping[str, Any]], results: Results) -> Iterator[Figu
         if panels:
             svg = point_chart(one["title"], one["about"], panels, list(one["lines"]), x_label=one["x"], same_y=False)
             yield Figure(one["file"], f"{one['title']}. {'; '.join(told)}.", one["about"], svg)
+
+
+def _drawn(raw: Sequence[Mapping[str, Any]], place: Path) -> Iterator[Figure]:
+    """Figures that a step of the laboratory drew."""
+    for one in raw:
+        if svg := _read(place / LOGS / one["svg"]):
+            yield Figure(one["file"], f"{one['title']}.", one["about"], svg)
 
 
 def _logs(raw: Sequence[Mapping[str, Any]], place: Path) -> Iterator[Figure]:
