@@ -109,9 +109,9 @@ def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
         BadInput: Anything given that cannot be, before any work; a full disk or a loss that is no number, during it.
     """
     found = _read(job)
-    if export.already(job.out, job.recipe, job.seed, found.files):
+    if export.already(job.out, job.recipe, job.seed, found.base, found.files, merged=job.merge):
         clear(trainer.work_folder(job.out))  # left behind where the last run was killed right at its end
-        tell(f"{job.out} is there already, of this recipe, data and seed")
+        tell(f"{job.out} is there already, of this recipe, data, base and seed")
         return dict(export.read_json(job.out / export.TUNING_FILE))
     with workplace(job.out, _about(job, found)) as work:
         record = _train(job, found, work, tell)
@@ -342,6 +342,7 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
             pairs=found.selection.counts,
             steps=made.state.global_step,
             lora_dropout=NO_DROPOUT,
+            merged=job.merge,
             layout="packed" if made.collate.packed else "rows",
             **({"held_out": {k: v for k, v in last.items() if k.startswith("eval_")}} if last else {}),
             **facts,

@@ -27,6 +27,7 @@ from .assemble import resolve
 from .config import Recipe
 
 _VERSIONS = ("mmalign-eval", "torch", "transformers", "peft", "accelerate", "tokenizers")
+_CALLED = {"merged": "choice of --merge", "from": "base"}  # keys of a record, in messages
 _LEFTOVERS = ("README.md",)  # peft's model card: a form to fill in
 
 
@@ -144,7 +145,7 @@ def write_record(
         },
         "training": _images([*(training.record() for training in images), base.training or {}]),
         "recipe": recipe.model_dump(mode="json"),
-        "data": [_file_facts(file) for file in data],
+        "data": [file_facts(file) for file in data],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _VERSIONS},
@@ -159,8 +160,16 @@ def write_record(
     return record
 
 
-def already(out: Path, recipe: Recipe, seed: int, data: Iterable[DataFile] = ()) -> bool:
+def already(out: Path, recipe: Recipe, seed: int, base: Base, data: Iterable[DataFile] = (), **facts: Any) -> bool:
     """Whether `out` is there and is the result of this very training.
+
+    Args:
+        out: The result's place.
+        recipe: With all changes.
+        seed: Of the training.
+        base: What is tuned.
+        data: Files trained on.
+        facts: Further keys of the record that must be the same.
 
     Raises:
         BadInput: Something else is there.
@@ -168,15 +177,18 @@ def already(out: Path, recipe: Recipe, seed: int, data: Iterable[DataFile] = ())
     if not out.exists():
         return False
     record = read_json(out / TUNING_FILE) if (out / TUNING_FILE).is_file() else {}
+    tuned = record.get("tuned", {})
     wanted: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
-        "data": [_file_facts(file) for file in data],
+        "data": [file_facts(file) for file in data],
         "seed": seed,
+        "base": base.weights,
+        **facts,
     }
-    found = {**record, "seed": record.get("tuned", {}).get("seed")}
-    other = [key for key, value in wanted.items() if found.get(key) != json.loads(json.dumps(value))]
+    found = {**record, "seed": tuned.get("seed"), "base": tuned.get("base", {}).get("weights")}
+    other = [_CALLED.get(key, key) for key, value in wanted.items() if found.get(key) != json.loads(json.dumps(value))]
     if other:
-        what = f"of another {' and '.join(other)}" if record else "that is no training's result"
+        what = f"of another {' and '.join(dict.fromkeys(other))}" if record else "that is no training's result"
         raise BadInput(f"--out {out}: there is already something there, {what}; give another --out or move it away")
     return True
 
@@ -234,7 +246,12 @@ def _images(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: sorted(values) for key, values in found.items()}
 
 
-def _file_facts(file: DataFile) -> dict[str, Any]:
+def file_facts(file: DataFile) -> dict[str, Any]:
+    """What a record says of a file: role, name, rows, SHA-256.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
     try:
         with file.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

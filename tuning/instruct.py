@@ -176,7 +176,7 @@ def _read(job: Job) -> _Read:
         "seed": job.seed,
         "base": base.weights,
         "from": [checkpoint.fingerprints()["weights"] for checkpoint in opened],
-        "data": [export._file_facts(given.file) for given in (found.pretrain, found.tune) if given],
+        "data": [export.file_facts(given.file) for given in (found.pretrain, found.tune) if given],
         "merge": job.merge,
     }
     return found
@@ -254,13 +254,9 @@ def _parameters(checkpoint: Checkpoint) -> int:
 def _finished(job: Job, found: _Read) -> dict[str, Any] | None:
     """The record of a result that is there; stage 1's, if there, is checked to be of this training."""
     files = [given.file for given in (found.pretrain, found.tune) if given]
-    if export.already(job.out, job.recipe, job.seed, files):
-        record = dict(read_json(job.out / TUNING_FILE))
-        if record["tuned"]["base"]["weights"] != found.base.weights or record.get("from") != found.about["from"]:
-            raise BadInput(f"--out {job.out}: it was made of another base; give another --out or move it away")
-        if record.get("merged") != job.merge:
-            raise BadInput(f"--out {job.out}: it is there with the other choice of --merge; give another --out")
-        return record
+    facts = {"from": found.about["from"], "merged": job.merge}
+    if export.already(job.out, job.recipe, job.seed, found.base, files, **facts):
+        return dict(read_json(job.out / TUNING_FILE))
     if found.pretrain is not None and job.stage_1.exists():
         _check_stage_1(job, found, found.pretrain)
     return None
@@ -280,7 +276,7 @@ def _about_stage_1(job: Job, found: _Read, given: _Given) -> dict[str, Any]:
     recipe = job.recipe.model_dump(mode="json")
     kept = {key: recipe[key] for key in ("projector", "pretrain", "pretrain_data")}
     shown = {key: recipe["tune"][key] for key in ("template", "image_aspect")}  # what the processor is made for
-    return {**kept, **shown, "seed": job.seed, "from": found.about["from"], "data": export._file_facts(given.file)}
+    return {**kept, **shown, "seed": job.seed, "from": found.about["from"], "data": export.file_facts(given.file)}
 
 
 def _meet() -> None:

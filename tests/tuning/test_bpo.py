@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmalign_eval.tuning.logprobs import answer_logits, token_logprobs
 from safetensors.torch import load_file
 
 from mmalign_eval.errors import BadInput
+from mmalign_eval.miniature.nano import make_llava
 from mmalign_eval.report.figures import training_curves
 
 from .bpo_support import make_world, recipe
@@ -256,9 +258,13 @@ def test_finished_is_finished(world: Path, tmp_path: Path) -> None:
     told: list[str] = []
     run(given, told.append)
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns == stamp
-    assert told == [f"{out} is there already, of this recipe, data and seed"]
+    assert told == [f"{out} is there already, of this recipe, data, base and seed"]
     with pytest.raises(BadInput, match="another recipe"):
         run(job(world, out, recipe(max_steps=2)), quiet)
+    with pytest.raises(BadInput, match="another choice of --merge"):
+        run(replace(given, merge=True), quiet)
+    with pytest.raises(BadInput, match="another base"):
+        run(replace(given, model=str(make_llava(tmp_path / "other", seed=5))), quiet)
 
 
 def test_the_reference_is_computed_of_what_is_drawn_and_shared_by_trainings(world: Path, tmp_path: Path) -> None:

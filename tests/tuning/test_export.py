@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -258,18 +259,23 @@ def test_the_same_training_again_is_done_and_another_is_refused(tmp_path: Path) 
     out, file = tmp_path / "out", tmp_path / "data.json"
     file.write_text("[]")
     data = [DataFile("tune", file, 0)]
-    assert not already(out, recipe(), 0, data)
-    write_record(out, recipe(), 0, base_of(str(nano("llama"))), data)
-    assert already(out, recipe(), 0, data)
+    base = base_of(str(nano("llama")))
+    assert not already(out, recipe(), 0, base, data)
+    write_record(out, recipe(), 0, base, data, merged=False)
+    assert already(out, recipe(), 0, base, data, merged=False)
     for changed, seed, what in ((recipe(about="B."), 0, "recipe"), (recipe(), 1, "seed")):
-        with pytest.raises(BadInput, match=f"already something there, of another {what}"):
-            already(out, changed, seed, data)
+        with pytest.raises(BadInput, match=f"already something there, of another {what};"):
+            already(out, changed, seed, base, data)
+    with pytest.raises(BadInput, match="of another base;"):
+        already(out, recipe(), 0, replace(base, weights="other"), data)
+    with pytest.raises(BadInput, match="of another choice of --merge;"):
+        already(out, recipe(), 0, base, data, merged=True)
     file.write_text("[1]")
     with pytest.raises(BadInput, match="of another data"):
-        already(out, recipe(), 0, data)
+        already(out, recipe(), 0, base, data)
     (tmp_path / "mine").mkdir()
     with pytest.raises(BadInput, match="no training's result"):
-        already(tmp_path / "mine", recipe(), 0, data)
+        already(tmp_path / "mine", recipe(), 0, base, data)
 
 
 # -- whole or not at all ----------------------------------------------------------------------------------------------
