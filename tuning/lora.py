@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ _COPY = ".modules_to_save."  # PEFT trains a copy of a whole module; the origina
 
 def base_model(model: nn.Module) -> LlavaForConditionalGeneration:
     """The LLaVA itself, without PEFT's wrapping."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[no-any-return,operator,return-value]
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator,return-value]
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -86,11 +86,11 @@ def add_lora(model: nn.Module, lora: Lora, train_projector: bool, seed: int = 0)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers under a name of yesterday
         torch.manual_seed(seed)
-        wrapped: Any = get_peft_model(model, config)  # type: ignore[arg-type]
+        wrapped: PeftModel = get_peft_model(model, config)
     if train_projector:
         _hold_identity(wrapped)
     _as_float32(wrapped)
-    return wrapped  # type: ignore[no-any-return]
+    return wrapped
 
 
 def prepare(model: nn.Module, recipe: Recipe, stage: StageName, seed: int = 0) -> nn.Module:

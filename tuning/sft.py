@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler
 
+from ..errors import ImageError
 from .batches import Collate, EpochOrder, LengthGroups, Row
 from .config import Stage
 from .learnt import learnt_logps
@@ -42,6 +43,11 @@ class Done:
     trainer: SftTrainer
 
 
+def image_workers() -> int:
+    """Processes that decode images ahead of a GPU; on a CPU they would only take its cores away."""
+    return 4 if torch.cuda.is_available() else 0
+
+
 class SftTrainer(WholeCheckpoints):
     """Trainer for encoded conversations.
 
@@ -60,7 +66,7 @@ class SftTrainer(WholeCheckpoints):
         self.order, self.answers = order, answers
         self.model_accepts_loss_kwargs = True  # the loss comes divided by the learnt tokens of the whole step
         self._loss_shifts_labels = True
-        self._tokens = 0.0
+        self._tokens: Any = 0.0  # a tensor, so that the device is not waited for at each step
         self._sums: list[torch.Tensor] = []
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -122,6 +128,7 @@ def train_stage(
         ImageError: An image cannot be read.
     """
     args = arguments(stage, work, seed)
+    args.dataloader_num_workers = image_workers()
     order = LengthGroups.of(rows, stage.batch, seed, stage.group_by_length)
     log = PlainLog(work / LOG_FILE, stage.stop_after, tell)
     trainer = kind(
@@ -134,7 +141,13 @@ def train_stage(
         answers=answers,
         projector_lr=stage.projector_lr,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    except ImageError as error:
+        text = str(error).strip()
+        if not text.startswith("Caught "):
+            raise
+        raise ImageError(text.splitlines()[-1].partition(": ")[2]) from error  # a worker's, after its traceback
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     first, last = (losses[0], losses[-1]) if losses else (math.nan, math.nan)
     return Done(trainer.state.global_step, first, last, trainer)

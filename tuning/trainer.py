@@ -84,7 +84,7 @@ def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
         BadInput: The batch does not divide over the processes, or a precision this device has not.
     """
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=stage.micro_batch,
         per_device_eval_batch_size=stage.micro_batch,
@@ -118,6 +118,9 @@ def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
         dataloader_pin_memory=cuda,
         save_only_model=False,
     )
+    if cuda:  # Trainer would spread one process over all GPUs it sees, and multiply the batch: more take torchrun
+        made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 class WholeCheckpoints(Trainer):
@@ -140,11 +143,13 @@ class WholeCheckpoints(Trainer):
         self._last_norm: Any = 0.0
         if self.args.activation_checkpointing:  # for the language model: Trainer would do the frozen tower too
             _language_model(self.model).activation_checkpointing_enable(
-                activation_checkpointing_kwargs=dict(self.args.activation_checkpointing_kwargs or {})
+                activation_checkpointing_kwargs=self.args.activation_checkpointing_kwargs
             )
             self.args.activation_checkpointing = False
 
-    def train(self, resume_from_checkpoint: Any = None, **named: Any) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: list[str] | None = None
+    ) -> TrainOutput:
         """Trains; from the checkpoint of the last step, only its weights are taken (Trainer would do one step more)."""
         if resume_from_checkpoint:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
@@ -153,7 +158,7 @@ class WholeCheckpoints(Trainer):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
                 return TrainOutput(state.global_step, 0.0, {})
-        return super().train(resume_from_checkpoint, **named)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the projector in groups of its own where it has another learning rate."""
@@ -222,8 +227,9 @@ class WholeCheckpoints(Trainer):
             return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        whole = state_dict or dict(self.model.named_parameters())  # gathered before, where the model is sharded
-        save_file({name: whole[name].detach().contiguous() for name in _trainable(self.model)}, folder / WEIGHTS_FILE)
+        model: Any = self.model
+        whole = state_dict or dict(model.named_parameters())  # gathered before, where the model is sharded
+        save_file({name: whole[name].detach().contiguous() for name in _trainable(model)}, folder / WEIGHTS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         file = Path(resume_from_checkpoint) / WEIGHTS_FILE

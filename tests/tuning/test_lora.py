@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from mmalign_eval.errors import BadInput
-from mmalign_eval.miniature.nano import make_llava
 from mmalign_eval.tuning.config import Lora, parse_recipe
 from mmalign_eval.tuning.loading import load_llava
 from mmalign_eval.tuning.lora import add_lora, lora_targets, prepare, trainable_names
+
+from mmalign_eval.errors import BadInput
+from mmalign_eval.miniature.nano import make_llava
 from tests.tuning.train_support import recipe
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

@@ -1,4 +1,4 @@
-"""The supervised stage against a plain loop written by hand; accumulation; what changes and what does not; the log."""
+"""A supervised stage against a plain loop written by hand; accumulation; what changes and what does not; the log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from mmalign_eval.tuning import sft
 from mmalign_eval.tuning.batches import Collate, LengthGroups, Row
 from mmalign_eval.tuning.learnt import learnt_logps
 from mmalign_eval.tuning.loading import load_llava
 from mmalign_eval.tuning.lora import prepare, trainable_names
 from mmalign_eval.tuning.trainer import LOG_FILE
 
-from tests.tuning.conftest import LlavaData
+from mmalign_eval.errors import ImageError
+from tests.tuning.conftest import LlavaData, make_data
 from tests.tuning.train_support import encoded, recipe, train, weights
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # rule 12: |a - b| <= 1e-5 max(1, |b|)
@@ -178,3 +180,24 @@ def test_no_bfloat16_gradient_is_rounded_away(nano_llava: Path, llava_data: Llav
     assert 0 < moved.max() < 1e-5
     exact, _ = train(nano_llava, llava_data, tmp_path / "fp32", recipe(max_steps=2, lr=1e-6, schedule="constant"))
     assert not torch.equal(exact.lm_head.weight, trained.lm_head.weight)  # it was not float32 after all
+
+
+@pytest.mark.slow
+def test_workers_that_decode_images_change_nothing(
+    nano_llava: Path, llava_data: LlavaData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU. Going on from a checkpoint is the same, too, and a broken image is told in one line."""
+    chosen = recipe("mm-lora", lora={"r": 4, "alpha": 8.0, "dropout": 0.3}, max_steps=6)
+    alone, _ = train(nano_llava, llava_data, tmp_path / "alone", chosen)
+    monkeypatch.setattr(sft, "image_workers", lambda: 2)
+    stopped = chosen.model_copy(update={"tune": chosen.tune.model_copy(update={"stop_after": 3})})
+    train(nano_llava, llava_data, tmp_path / "workers", stopped)
+    helped, _ = train(nano_llava, llava_data, tmp_path / "workers", chosen)
+    other = weights(alone)
+    assert all(torch.equal(value, other[name]) for name, value in weights(helped).items())
+
+    data = make_data(tmp_path / "data")
+    (data.images / data.rows[5]["image"]).write_bytes(b"no image")
+    with pytest.raises(ImageError, match=rf"^image .*{data.rows[5]['image']} cannot be decoded") as caught:
+        train(nano_llava, data, tmp_path / "broken", chosen)
+    assert "\n" not in str(caught.value)

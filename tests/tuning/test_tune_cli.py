@@ -251,12 +251,12 @@ def test_interrupted_it_exits_130_and_goes_on_to_the_same(
 
 
 def test_killed_while_the_result_is_written(command: Command, nano_lm: Path) -> None:
-    import mmalign_eval.tuning.instruct as instruct
+    from mmalign_eval.tuning import workplace
 
     parts = ["--init", command.llava, "--language", nano_lm]
 
     def until_killed() -> None:
-        instruct.draw = lambda *given: signal.raise_signal(signal.SIGKILL)  # type: ignore[assignment]
+        workplace.draw = lambda *given: signal.raise_signal(signal.SIGKILL)  # type: ignore[assignment]
         command("mm-ft", parts=parts)
 
     assert in_child(until_killed) == -signal.SIGKILL

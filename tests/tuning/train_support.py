@@ -15,6 +15,7 @@ from mmalign_eval.tuning.encoding import Encoder
 from mmalign_eval.tuning.loading import load_llava
 from mmalign_eval.tuning.lora import StageName, prepare
 from mmalign_eval.tuning.sft import Done, train_stage
+
 from tests.tuning.conftest import LlavaData
 
 STAGE: dict[str, Any] = {
