@@ -23,7 +23,7 @@ Kind = Literal["conversation", "detail", "reasoning"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Stage(_Part):
@@ -214,7 +214,7 @@ def load_recipe(given: str, changes: Mapping[str, str] | None = None) -> Recipe:
         content = _extended(content, name)
     for key, value in (changes or {}).items():
         _put(content, key, value)
-        content["sources"] = {**(content.get("sources") or {}), key: "--set"}
+        content["sources"] = {**_sources(content, name), key: "--set"}
     return parse_recipe({"name": name, **content}, f"recipe {name}")
 
 
@@ -248,9 +248,16 @@ def _extended(content: dict[str, Any], name: str) -> dict[str, Any]:
         )
     own = {key: value for key, value in content.items() if key != "extends"}
     changed = set(leaves({key: value for key, value in own.items() if key != "sources"}))
-    told = {key: source for key, source in (parent.get("sources") or {}).items() if not _covered(key, changed)}
+    told = {key: source for key, source in _sources(parent, name).items() if not _covered(key, changed)}
     merged = _laid_over(parent, {key: value for key, value in own.items() if key != "sources"})
-    return {**merged, "sources": {**told, **(own.get("sources") or {})}}
+    return {**merged, "sources": {**told, **_sources(own, name)}}
+
+
+def _sources(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = content.get("sources") or {}
+    if not isinstance(found, dict):
+        raise BadInput(f"recipe {name}: sources: expected keys of the recipe and where their values come from")
+    return found
 
 
 def _covered(key: str, changed: set[str]) -> bool:
@@ -295,7 +302,10 @@ def _put(content: dict[str, Any], key: str, value: str) -> None:
         if not isinstance(found, dict):
             raise BadInput(f"--set {key}: {part} has no keys inside")
         inside = found
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {key}={value}: not valid YAML: {' '.join(str(error).split())}") from error
     try:  # YAML reads 1e-4 as text
         inside[last] = float(parsed) if isinstance(parsed, str) else parsed
     except ValueError:

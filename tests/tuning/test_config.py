@@ -70,6 +70,10 @@ def test_null_takes_a_part_away(tmp_path: Path) -> None:
         (WHOLE.replace("mm-lora", "mm-ft"), "`lora` does not belong"),
         (WHOLE.replace("mm-lora", "bpo"), "`preference` belongs to method bpo"),
         (WHOLE.replace("lora.r: paper", "lora.rank: paper"), "sources: lora.rank is no key"),
+        (WHOLE.replace("lr: 1.0e-4", "lr: .inf"), "tune.lr: .*finite"),
+        (WHOLE.replace("batch: 8", "epochs: .inf, batch: 8"), "tune.epochs: .*finite"),
+        (WHOLE.replace("sources: {", "sources: [{").replace("paper}", "paper}]"), "sources: "),
+        ("extends: mini-bpo\nsources: [paper]\n", "recipe own: sources: expected keys of the recipe"),
         ("just words\n", "expected keys and values"),
         ("tune: [1\n", "not valid YAML"),
     ],
@@ -85,6 +89,8 @@ def test_set_of_an_unknown_key_is_refused() -> None:
         load_recipe("mini-bpo", {"tune.lrr": "1"})
     with pytest.raises(BadInput, match="--set method.x: method has no keys inside"):
         load_recipe("mini-bpo", {"method.x": "1"})
+    with pytest.raises(BadInput, match=r"--set tune.lr=\[1: not valid YAML"):
+        load_recipe("mini-bpo", {"tune.lr": "[1"})
 
 
 def test_no_such_file_or_name() -> None:
