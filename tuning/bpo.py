@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from torch import nn
 from transformers import AutoProcessor
 
 from ..errors import BadInput
-from ..models import image_tokens
 from ..models.checkpoint import Checkpoint, file_hash
 from ..models.prefix import why_not_packed
 from . import export, trainer
@@ -27,17 +25,15 @@ from .batches import LengthGroups
 from .bpo_pairs import Item, Selection, encode, said, select
 from .bpo_trainer import BpoTrainer, PairCollate
 from .config import Preference, Recipe, Stage
-from .curves import draw
 from .data import image_refs, used_images
-from .encoding import Encoder
-from .loading import load_llava, load_processor, open_llava
+from .loading import encoder_of, load_llava, load_processor, open_llava
 from .logprobs import inner
 from .looks import Looks
 from .lora import prepare
 from .pairs import read_pairs
 from .reference import References, fill, key_of
 from .rows import Pair
-from .workplace import clear, workplace
+from .workplace import clear, leave_logs, workplace
 
 TELL_EVERY = 15.0  # seconds between lines on the reference's progress
 NO_DROPOUT = "none: log-probabilities of the same answer are compared (as TRL's disable_dropout does)"
@@ -177,13 +173,8 @@ def _model(job: BpoJob) -> nn.Module:
 
 
 def _items(job: BpoJob, found: _Read, base: str) -> tuple[list[Item], list[Item]]:
-    tokenizer, stage, selection = found.processor.tokenizer, job.recipe.tune, found.selection
-    image_id = image_tokens.image_id(found.processor, found.checkpoint.config)
-    if image_id is None:
-        raise BadInput(f"--model {job.model}: it has no image token")
-    size = found.processor._get_num_multimodal_tokens(image_sizes=[[100, 100]])["num_image_tokens"][0]
-    wrap = bool(getattr(found.checkpoint.config, "mm_use_im_start_end", False))
-    encoder = Encoder(tokenizer, stage.template, image_id, int(size), stage.max_length, wrap)
+    stage, selection = job.recipe.tune, found.selection
+    encoder = encoder_of(found.processor, found.checkpoint.config, stage)
 
     def items(pairs: list[Pair]) -> list[Item]:
         refs = image_refs([pair.image for pair in pairs], job.images, job.pairs, stage.image_aspect)
@@ -331,14 +322,13 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
         else:
             export.save_adapter(model, final)
         last = next((row for row in reversed(made.state.log_history) if "eval_loss" in row), None)
-        used = used_images(item.image for item in items)
         record = export.write_record(
             final,
             job.recipe,
             job.seed,
             found.base,
             found.files,
-            images=[SimpleNamespace(record=lambda: used)],  # type: ignore[list-item]
+            used_images(item.image for item in items),
             pairs=found.selection.counts,
             steps=made.state.global_step,
             lora_dropout=NO_DROPOUT,
@@ -347,16 +337,8 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
             **({"held_out": {k: v for k, v in last.items() if k.startswith("eval_")}} if last else {}),
             **facts,
         )
-        _logs(work, final / "training", made)
+        leave_logs(work, final, made.state)
         export.finish(final, job.out)
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
     return record
-
-
-def _logs(work: Path, folder: Path, made: BpoTrainer) -> None:
-    with trainer.disk_errors(str(folder)):
-        folder.mkdir()
-        shutil.copy(work / trainer.LOG_FILE, folder)
-        made.state.save_to_json(str(folder / "trainer_state.json"))
-        draw(folder / trainer.LOG_FILE, folder / "curves.svg")

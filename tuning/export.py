@@ -22,7 +22,6 @@ from ..models.checkpoint import one_line
 from ..models.llava_layout import open_checkpoint
 from ..models.llava_save import SHARD, save_llava
 from ..models.tuned import KEYS, TUNING_FILE, read_json, read_training
-from ..overlap import Training
 from .assemble import resolve
 from .config import Recipe
 
@@ -119,7 +118,7 @@ def write_record(
     seed: int,
     base: Base,
     data: Iterable[DataFile] = (),
-    images: Iterable[Training] = (),
+    images: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
     """Writes `mmeval.json` (`models/tuned.py` reads it) and returns its content.
@@ -130,7 +129,7 @@ def write_record(
         seed: Of the training.
         base: What was tuned (`base_of`).
         data: Files trained on; their hashes are taken.
-        images: Their images; empty where none was shown (text only).
+        images: Ids and hashes of their images (`data.used_images`); None where none was shown (text only).
         facts: Further keys (`steps`, `pairs`, ...).
 
     Raises:
@@ -143,7 +142,7 @@ def write_record(
             "seed": seed,
             "base": {"name": base.name, "weights": base.weights, "peft": base.peft},
         },
-        "training": _images([*(training.record() for training in images), base.training or {}]),
+        "training": _images([images or {}, base.training or {}]),
         "recipe": recipe.model_dump(mode="json"),
         "data": [file_facts(file) for file in data],
         "versions": {

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from ..errors import BadInput
-from ..models import hf_loading
+from ..models import hf_loading, image_tokens
 from ..models.checkpoint import Checkpoint, one_line
 from ..models.hf_options import HfOptions
 from ..models.llava_layout import open_checkpoint
 from .assemble import resolve
+from .config import Stage
+from .encoding import Encoder
 
 
 def open_llava(target: str) -> Checkpoint:
@@ -52,3 +54,22 @@ def load_processor(checkpoint: Checkpoint, auto_class: Any) -> Any:
             return auto_class.from_pretrained(checkpoint.source, **checkpoint.revision)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise BadInput(f"{checkpoint.target}: its processor cannot be read: {one_line(error)}") from error
+
+
+def encoder_of(processor: Any, config: Any, stage: Stage) -> Encoder:
+    """What makes token ids of a stage's rows for a LLaVA.
+
+    Args:
+        processor: The LLaVA's.
+        config: Its configuration.
+        stage: Its template and length.
+
+    Raises:
+        BadInput: The processor has no image token, or the tokenizer cannot be used.
+    """
+    image_id = image_tokens.image_id(processor, config)
+    if image_id is None:
+        raise BadInput("the model has no image token")
+    size = processor._get_num_multimodal_tokens(image_sizes=[[100, 100]])["num_image_tokens"][0]  # alike for all
+    wrap = bool(getattr(config, "mm_use_im_start_end", False))
+    return Encoder(processor.tokenizer, stage.template, image_id, int(size), stage.max_length, wrap)

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerState
+
 from ..errors import BadInput
-from .trainer import disk_errors, is_main, work_folder
+from .curves import draw
+from .trainer import LOG_FILE, disk_errors, is_main, work_folder
 
 _ABOUT = "training.json"  # what is trained here, so that nothing else is gone on with
 _LOCK = "lock"
@@ -74,6 +77,20 @@ def _differences(found: Any, wanted: Any, at: str = "") -> Iterator[str]:
             yield from _differences(found.get(key), wanted.get(key), f"{at}.{key}" if at else str(key))
     elif found != wanted:
         yield at
+
+
+def leave_logs(work: Path, final: Path, state: TrainerState) -> None:
+    """Puts log, Trainer's state and curves beside a result, in its `training/`.
+
+    Raises:
+        BadInput: They cannot be written.
+    """
+    folder = final / "training"
+    with disk_errors(str(folder)):
+        folder.mkdir()
+        shutil.copy(work / LOG_FILE, folder)
+        state.save_to_json(str(folder / "trainer_state.json"))
+        draw(folder / LOG_FILE, folder / "curves.svg")
 
 
 def clear(work: Path) -> None:

@@ -11,7 +11,7 @@ from ..errors import BadInput
 from .names import pairs_of_options, split_names
 
 if TYPE_CHECKING:
-    from ..tuning.instruct import Job
+    from ..tuning.instruct_job import Job
 
 RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="A recipe, or a YAML file.")]
 DataFile = Annotated[Path, typer.Option("--data", metavar="FILE", help="LLaVA JSON with the conversations.")]
@@ -81,14 +81,14 @@ def sft(
 
     OUT is a PEFT adapter whose mmeval.json names the base, or a checkpoint where the recipe has no LoRA.
     """
-    from ..tuning.instruct import Job, Source
+    from ..tuning.instruct_job import Job, Source
 
     chosen = _recipe("sft", recipe, _changes(changes, samples=samples))
     _run(Job(chosen, out, Source(data, images), seed, init=model, merge=merge, fsdp=fsdp))
 
 
 def _instruct(method: str, given: dict[str, Any]) -> None:
-    from ..tuning.instruct import Job, Source
+    from ..tuning.instruct_job import Job, Source
 
     recipe = _recipe(method, given["recipe"], _changes(given["changes"], **_rows(given)))
     if given["init"] and (given["pretrain_data"] or given["tower"]):

@@ -214,7 +214,7 @@ def test_the_record_names_the_base_as_its_own_results_do(tmp_path: Path) -> None
     file.write_text("[1, 2, 3]")
     folder = copy_of(saved(), tmp_path / "out")
     base = base_of(str(nano("llama")))
-    record = write_record(folder, recipe(), 5, base, [DataFile("tune", file, 3)], [images()], steps=7)
+    record = write_record(folder, recipe(), 5, base, [DataFile("tune", file, 3)], images().record(), steps=7)
     own = open_model(str(nano("llama")), {})
     assert record["tuned"]["base"] == {"name": own.name, "weights": own.identity()["weights"], "peft": ""}
     assert read_tuned(folder) == record["tuned"] == {**record["tuned"], "method": "mm-ft", "recipe": "toy", "seed": 5}
@@ -232,13 +232,13 @@ def test_the_record_names_the_base_as_its_own_results_do(tmp_path: Path) -> None
 
 def test_a_base_with_an_adapter_and_a_history() -> None:
     history = copy_of(saved(), scratch("history"))
-    write_record(history, recipe(), 0, base_of(str(nano("llama"))), images=[images()])
+    write_record(history, recipe(), 0, base_of(str(nano("llama"))), images=images().record())
     base = base_of(str(history), str(lora(False)[2]))
     own = open_model(str(history), {"adapter": str(lora(False)[2])})
     assert (base.name, base.weights, base.peft) == (own.name, own.identity()["weights"], own.identity()["peft"])
     folder = copy_of(lora(True)[2], scratch("second"))
     more = Training(images=[TrainingImage("y.png", "", "ee" * 32)])
-    record = write_record(folder, recipe(), 0, base, images=[more])
+    record = write_record(folder, recipe(), 0, base, images=more.record())
     assert record["training"] == {"coco_ids": [9], "images": sorted(["ab" * 32, "cd" * 32, "ee" * 32])}
 
 
