@@ -181,6 +181,12 @@ class Recipe(_Part):
             raise ValueError("method mm-lora needs `lora`")
         if self.method == "mm-ft" and self.lora is not None:
             raise ValueError("method mm-ft trains all weights: `lora` does not belong to it")
+        if (self.tune.eval_every and not self.preference) or (self.pretrain and self.pretrain.eval_every):
+            raise ValueError("eval_every: only bpo holds rows out to evaluate on")
+        if self.tune.eval_every and self.preference and not self.preference.held_out:
+            raise ValueError(
+                "tune.eval_every needs pairs to evaluate on: give preference.held_out, a share of the images"
+            )
         for key in self.sources:
             if not _is_key(key):
                 raise ValueError(f"sources: {key} is no key of a recipe")

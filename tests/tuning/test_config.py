@@ -52,7 +52,9 @@ def test_extends_holds_what_differs_and_forgets_the_source_of_what_it_changes(tm
 
 
 def test_null_takes_a_part_away(tmp_path: Path) -> None:
-    child = load_recipe(written(tmp_path, "extends: mini-bpo\nmethod: sft\npreference: null\nlora: null\n"))
+    child = load_recipe(
+        written(tmp_path, "extends: mini-bpo\nmethod: sft\npreference: null\nlora: null\ntune: {eval_every: 0}\n")
+    )
     assert child.preference is None
     assert child.lora is None
     assert not [key for key in child.sources if key.startswith(("preference", "lora"))]
@@ -74,6 +76,8 @@ def test_null_takes_a_part_away(tmp_path: Path) -> None:
         (WHOLE.replace("batch: 8", "epochs: .inf, batch: 8"), "tune.epochs: .*finite"),
         (WHOLE.replace("sources: {", "sources: [{").replace("paper}", "paper}]"), "sources: "),
         ("extends: mini-bpo\nsources: [paper]\n", "recipe own: sources: expected keys of the recipe"),
+        (WHOLE.replace("batch: 8", "eval_every: 2, batch: 8"), "eval_every: only bpo holds rows out"),
+        ("extends: mini-bpo\npreference: {held_out: 0}\n", "tune.eval_every needs pairs to evaluate on"),
         ("just words\n", "expected keys and values"),
         ("tune: [1\n", "not valid YAML"),
     ],
