@@ -124,6 +124,8 @@ def check_plan(plan: Plan, model: str, options: Mapping[str, str]) -> None:
         raise BadInput(f"--temperature {plan.temperature:g}: expected 0 (greedy) or more")
     if plan.samples > 1 and plan.temperature == 0:
         raise BadInput(f"--samples {plan.samples} with --temperature 0: greedy answers are all the same")
+    if not plan.weaken and {"weakened", "contrast"} & set(plan.how):
+        raise BadInput("--weaken: empty; expected features:STEP or pixels:STEP (--how self is without noise)")
     for key in _OURS:
         if key in options or f",{key}=" in model:
             raise BadInput(f"{key}= as an option of the model: give --how {'weakened' if key == 'weaken' else key}")
@@ -210,7 +212,12 @@ def open_for(how: How, model: str, options: Mapping[str, str], plan: Plan) -> Mo
     more = {} if how == "self" else {"weaken": plan.weaken}
     if how == "contrast":
         more["contrast"] = plan.contrast
-    adapter = open_model(model, {**options, **more})
+    try:
+        adapter = open_model(model, {**options, **more})
+    except BadInput as error:  # of an option that nobody gave: say who did
+        if not any(str(error).startswith(f"-M {key}=") for key in more):
+            raise
+        raise BadInput(f"--how {how} needs a model whose images can be weakened (hf:): {model}: {error}") from error
     if not adapter.images:
         raise BadInput(f"--model {model} takes no images: negatives of kind {how} need a model that sees")
     return adapter

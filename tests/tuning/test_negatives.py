@@ -197,6 +197,7 @@ def test_missing_images_are_told_before_anything_is_asked(images: Path, store: S
         ({"how": ("self", "self")}, "each once"),
         ({"prompt": "papers"}, "--prompt papers: unknown - did you mean 'paper'"),
         ({"temperature": -1.0}, "--temperature -1: expected 0"),
+        ({"how": ("self", "weakened"), "weaken": ""}, "--weaken: empty"),
         ({"temperature": 0.0, "samples": 2}, "greedy answers are all the same"),
     ],
 )
@@ -253,6 +254,10 @@ def test_errors_are_injected_by_the_language_model_alone(nano: str, images: Path
 def test_a_model_that_sees_nothing_is_refused(nano: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="takes no images: negatives of kind self need a model that sees"):
         open_for("self", f"{nano},backbone=true", {}, Plan())
+    with pytest.raises(
+        BadInput, match="--how weakened needs a model whose images can be weakened .*: scripted:yes: -M"
+    ):
+        open_for("weakened", "scripted:yes", {}, Plan())
 
 
 def test_the_question_goes_out_as_in_an_evaluation(images: Path) -> None:
