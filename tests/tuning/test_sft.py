@@ -132,6 +132,7 @@ def test_without_image_the_projector_has_a_gradient_of_zero(nano_llava: Path, ll
     )  # and nothing else is changed by it
 
 
+@pytest.mark.slow
 def test_projector_has_its_own_learning_rate(nano_llava: Path, llava_data: LlavaData, tmp_path: Path) -> None:
     chosen = recipe("mm-lora", projector_lr=1e-7, max_steps=2, schedule="constant", warmup=0)
     trained, done = train(nano_llava, llava_data, tmp_path, chosen)
@@ -169,6 +170,7 @@ def test_gradient_checkpointing_changes_nothing_and_spares_the_tower(
         torch.testing.assert_close(weights(saving)[name], value, **CLOSE)
 
 
+@pytest.mark.slow
 def test_no_bfloat16_gradient_is_rounded_away(nano_llava: Path, llava_data: LlavaData, tmp_path: Path) -> None:
     """On a CPU bfloat16 is in effect where asked for: weights stay float32, and move by less than a bf16 step."""
     chosen = recipe(precision="bf16", max_steps=2, lr=1e-6, schedule="constant", warmup=0)

@@ -71,7 +71,7 @@ MOMENTS = {
 }
 
 
-OFTEN = ("before the second epoch", "optimizer half written", "before the rename", "after the last checkpoint")
+OFTEN = ("optimizer half written", "after the last checkpoint")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_a_checkpoint_holds_what_trains_and_the_last_two_stay(
     assert all(torch.equal(stored[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 def test_stops_before_the_schedule_has_come_down_at_a_checkpoint(
     nano_llava: Path, llava_data: LlavaData, tmp_path: Path
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(
         train(nano_llava, llava_data, tmp_path, recipe())
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_save_are_no_checkpoint(nano_llava: Path, llava_data: LlavaData, tmp_path: Path) -> None:
     (tmp_path / "aside" / "checkpoint-99").mkdir(parents=True)
     _, done = train(nano_llava, llava_data, tmp_path, recipe(max_steps=3))

@@ -139,12 +139,14 @@ def test_sft_on_the_chosen_answers_of_pairs(
     assert f"hf:{nano_llava},adapter={command.out}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_merged_is_a_whole_checkpoint(command: Command) -> None:
     assert command("sft", "--merge") == 0
     assert (command.out / "model.safetensors").is_file()
     assert not (command.out / "adapter_config.json").exists()
 
 
+@pytest.mark.slow
 def test_text_only_from_a_given_llava(command: Command, nano_lm: Path) -> None:
     parts = ["--init", command.llava, "--language", nano_lm]
     assert command("mm-ft", "--text-only", "--samples", "6", parts=parts) == 0
@@ -250,6 +252,7 @@ def test_interrupted_it_exits_130_and_goes_on_to_the_same(
     assert one == two
 
 
+@pytest.mark.slow
 def test_killed_while_the_result_is_written(command: Command, nano_lm: Path) -> None:
     from mmalign_eval.tuning import workplace
 
