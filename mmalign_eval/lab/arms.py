@@ -26,6 +26,7 @@ class Scale(_Part):
         prefer: Scenes for preference pairs.
         choose: Scenes for choosing settings.
         judge: Judged scenes.
+        questions: Of those scored on (judged or for choosing), how many have yes/no questions, six a split each.
         probe: Scenes whose word probabilities are followed as noise grows.
         seeds: Training seeds of the arms that have several; the others have the first.
         max_steps: Of every training, where a smoke test cuts them; 0: as the recipes say.
@@ -37,6 +38,7 @@ class Scale(_Part):
     prefer: int
     choose: int
     judge: int
+    questions: int
     probe: int
     seeds: tuple[int, ...]
     max_steps: int = 0
@@ -87,7 +89,7 @@ class Arm(_Part):
     scores: tuple[str, ...]
     changes: tuple[str, ...] = Field(default=(), alias="set")
     seeds: bool = False
-    minutes: float = 3.0
+    minutes: float = 2.2
 
 
 class Instruct(Arm):

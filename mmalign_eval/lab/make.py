@@ -6,6 +6,7 @@ All paths are relative to the laboratory's folder. What is made appears whole or
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,14 +32,15 @@ def whole(folder: Path) -> Iterator[Path]:
     aside.rename(folder)
 
 
-def make_data(kind: str, count: int) -> None:
-    """`data/<kind>`: training files or benchmark folders."""
+def make_data(kind: str, count: int, questions: int) -> None:
+    """`data/<kind>`: training files or benchmark folders (`questions`: scenes with yes/no questions; 0: all)."""
+    asked = functools.partial(world.write_benchmarks, questions=questions)
     writers: dict[str, tuple[Callable[[Path, scenes.Block, int], None], scenes.Block]] = {
         "instruct": (world.write_instruct, scenes.INSTRUCT),
         "prefer": (world.write_prefer, scenes.PREFER),
-        "choose": (world.write_benchmarks, scenes.CHOOSE),
-        "judge": (world.write_benchmarks, scenes.JUDGE),
-        "probe": (world.write_benchmarks, scenes.PROBE),
+        "choose": (asked, scenes.CHOOSE),
+        "judge": (asked, scenes.JUDGE),
+        "probe": (asked, scenes.PROBE),
     }
     write, block = writers[kind]
     with whole(Path("data") / kind) as folder:
@@ -76,6 +78,7 @@ def main() -> None:
     data = verbs.add_parser("data")
     data.add_argument("kind")
     data.add_argument("count", type=int)
+    data.add_argument("questions", type=int, nargs="?", default=0)
     injected = verbs.add_parser("injected")
     injected.add_argument("rules", choices=MIXES)
     injected.add_argument("positives", type=Path)
@@ -85,7 +88,7 @@ def main() -> None:
     joined.add_argument("parts", type=Path, nargs="+")
     given = parser.parse_args()
     if given.verb == "data":
-        make_data(given.kind, given.count)
+        make_data(given.kind, given.count, given.questions)
     elif given.verb == "injected":
         make_injected(given.rules, given.positives, given.out)
     else:

@@ -46,7 +46,8 @@ class _Steps:
         count = {"instruct": self.scale.instruct, "prefer": self.scale.prefer, "probe": self.scale.probe}
         count[self.scenes] = getattr(self.scale, self.scenes)
         for kind, scenes in count.items():
-            yield Step(f"data/{kind}", (MAKE, "data", kind, str(scenes)), minutes=scenes / 5000)
+            asked = (str(self.scale.questions),) if kind == self.scenes else ()
+            yield Step(f"data/{kind}", (MAKE, "data", kind, str(scenes), *asked), minutes=scenes / 5000)
         yield from self._pairs()
         yield from self._base()
         for one in self.plan.instruct:

@@ -141,14 +141,20 @@ def write_prefer(folder: Path, block: Block, count: int) -> None:
     write_json(folder / "questions.json", questions)
 
 
-def write_benchmarks(folder: Path, block: Block, count: int) -> None:
+def write_benchmarks(folder: Path, block: Block, count: int, questions: int = 0) -> None:
     """COCO's files with POPE's questions and Object HalBench's prompts, one prompt and six questions a split an image.
 
     Three objects at least, as POPE's builder asks.
+
+    Args:
+        folder: Where to.
+        block: Of the scenes.
+        count: Scenes.
+        questions: Of them, how many have questions; 0: all.
     """
     scenes = dict(enumerate(block.scenes(count, at_least=3), start=FIRST_IMAGE_ID))
     write_coco(folder / "coco", scenes)
-    write_pope(folder / "pope", scenes)
+    write_pope(folder / "pope", dict(list(scenes.items())[: questions or count]))
     write_object_halbench(folder / "object_halbench", scenes)
 
 
