@@ -21,14 +21,12 @@ from .assemble import assemble
 from .batches import Row, encode_rows
 from .config import Stage
 from .data import used_images
-from .instruct_job import Found, Given, Job, about_stage_1, finished, read
+from .instruct_job import STAGE_1, Found, Given, Job, about_stage_1, finished, read
 from .loading import encoder_of, load_llava
 from .lora import StageName, prepare
 from .sft import Done, SftTrainer, Tell, train_stage
 from .trainer import is_main, processes, wants_bf16, work_folder
 from .workplace import clear, leave_logs, workplace
-
-STAGE_1 = "projector"  # `tuned.method` of stage 1's result
 
 
 class Reporter(Protocol):

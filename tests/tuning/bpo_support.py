@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmalign_eval.tuning.config import Recipe, parse_recipe
 from PIL import Image
 
 from mmalign_eval.miniature.nano import make_llava
-from mmalign_eval.tuning.config import Recipe, parse_recipe
 
-WORDS = "a red cup on the table and a person next to it dog apples image picture Tom has number".split()
+TEXT = "a red cup on the table and a person next to it dog apples image picture Tom has number"
+WORDS = TEXT.split()
 PROMPTS = ("Please describe the picture.", "Is there a dog in the image?")
 
 

@@ -159,6 +159,7 @@ def test_accumulation_and_layout_change_nothing(world: Path, tmp_path: Path) -> 
         assert all(torch.allclose(other[n], value, rtol=1e-3, atol=1e-5) for n, value in weights[0].items())
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> None:
     losses = []
     for on in (False, True):
@@ -169,6 +170,7 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> 
     assert abs(losses[0][-1] - math.log(2)) > 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32(world: Path, tmp_path: Path) -> None:
     means = {}
     for precision in ("fp32", "bf16"):
@@ -187,6 +189,7 @@ def test_bfloat16_is_near_float32(world: Path, tmp_path: Path) -> None:
     assert means["bf16"] == pytest.approx(means["fp32"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_anchor_holds_the_chosen_answers(world: Path, tmp_path: Path) -> None:
     ends = []
     for anchor in (0.0, 2.0):
@@ -267,6 +270,7 @@ def test_finished_is_finished(world: Path, tmp_path: Path) -> None:
         run(replace(given, model=str(make_llava(tmp_path / "other", seed=5))), quiet)
 
 
+@pytest.mark.slow
 def test_the_reference_is_computed_of_what_is_drawn_and_shared_by_trainings(world: Path, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     lines, told = [], []
@@ -281,6 +285,7 @@ def test_the_reference_is_computed_of_what_is_drawn_and_shared_by_trainings(worl
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_merged_gives_the_logits_of_the_adapter(world: Path, tmp_path: Path) -> None:
     from mmalign_eval.tuning.loading import load_llava
 

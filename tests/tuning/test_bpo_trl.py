@@ -124,7 +124,10 @@ def logged(trainer: Any) -> list[dict[str, float]]:
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize(("optimizer", "layout", "micro_batch"), [("sgd", "packed", 4), ("adamw_torch", "rows", 2)])
+@pytest.mark.parametrize(
+    ("optimizer", "layout", "micro_batch"),
+    [("sgd", "packed", 4), pytest.param("adamw_torch", "rows", 2, marks=pytest.mark.slow)],
+)
 def test_every_step_is_trls(world: Path, tmp_path: Path, optimizer: str, layout: str, micro_batch: int) -> None:
     lr = 0.5 if optimizer == "sgd" else 2e-3
     mine = ours(world, tmp_path / "ours", layout, lr=lr, micro_batch=micro_batch)

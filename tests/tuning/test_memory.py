@@ -24,7 +24,7 @@ def check(size: str, mode: str, checkpointing: bool, dropout: float = 0.0, **how
     assert counted == pytest.approx(measured(shape, recipe, checkpointing, **how), rel=0.15)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("mode", MODES)
 def test_within_15_percent_of_allocated_bytes(mode: str, checkpointing: bool) -> None:
     check("small", mode, checkpointing)
@@ -37,6 +37,7 @@ def test_within_15_percent_at_a_larger_size(mode: str, checkpointing: bool) -> N
     check("middle", mode, checkpointing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "how"),
     [

@@ -221,7 +221,13 @@ def wait_for(data: Path, count: int, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(("at", "sent"), [(3, signal.SIGKILL), (13, signal.SIGKILL), (7, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("at", "sent"),
+    [
+        (3, signal.SIGKILL),
+        *(pytest.param(*slow, marks=pytest.mark.slow) for slow in ((13, signal.SIGKILL), (7, signal.SIGINT))),
+    ],
+)
 def test_a_run_that_is_stopped_goes_on_with_no_pair_lost_or_doubled(data: Path, at: int, sent: int) -> None:
     process = started(data)
     wait_for(data, at, process)

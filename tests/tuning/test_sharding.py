@@ -39,6 +39,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str
     return root / "one", root / "two", report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_losses_and_gradient_norms_are_those_of_one_process(both: tuple[Path, Path, Any], mode: str) -> None:
     log, expected = both[2][mode]["log"], both[2]["one"][mode]["log"]
@@ -48,6 +49,7 @@ def test_losses_and_gradient_norms_are_those_of_one_process(both: tuple[Path, Pa
     assert len({round(loss, 3) for loss, _ in log}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_gathered_weights_and_their_logits_are_those_of_one_process(both: tuple[Path, Path, Any], mode: str) -> None:
     one, two, report = both
@@ -60,6 +62,7 @@ def test_gathered_weights_and_their_logits_are_those_of_one_process(both: tuple[
     assert not report[mode]["class"].startswith("FSDP")
 
 
+@pytest.mark.slow
 def test_only_what_is_trained_changed(both: tuple[Path, Path, Any]) -> None:
     before = model_of(str(both[0].parent / "nano"), lora=True).state_dict()
     after = torch.load(both[1] / "lora" / "result.pt", weights_only=True)["state"]
@@ -67,6 +70,7 @@ def test_only_what_is_trained_changed(both: tuple[Path, Path, Any]) -> None:
     assert changed == {name for name in before if "lora_" in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "file"), [("full", "model.safetensors"), ("lora", "adapter_model.safetensors")])
 def test_its_checkpoint_is_a_single_process_one(both: tuple[Path, Path, Any], mode: str, file: str) -> None:
     one, two, _ = both
@@ -80,6 +84,7 @@ def test_its_checkpoint_is_a_single_process_one(both: tuple[Path, Path, Any], mo
     assert config.get("architectures", ["LlavaForConditionalGeneration"]) == ["LlavaForConditionalGeneration"]
 
 
+@pytest.mark.slow
 def test_resumed_is_as_uninterrupted(both: tuple[Path, Path, Any]) -> None:
     _, two, report = both
     assert report["resumed"]["log"][-2:] == report["lora"]["log"][-2:]
@@ -87,6 +92,7 @@ def test_resumed_is_as_uninterrupted(both: tuple[Path, Path, Any]) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_it_and_keeps_float32(both: tuple[Path, Path, Any]) -> None:
     _, two, report = both
     losses = [[loss for loss, _ in report[mode]["log"]] for mode in ("half", "lora")]
@@ -96,6 +102,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(both: tuple[Path, Path, Any])
     assert {value.dtype for value in stored.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_ddp_in_its_place_is_refused(both: tuple[Path, Path, Any]) -> None:
     assert both[2]["refused"] == "--fsdp is not in effect: the model is wrapped as DistributedDataParallel"
 

@@ -225,6 +225,7 @@ def test_a_corrupt_image_ends_it_and_mended_it_goes_on(
     assert command("mm-ft", parts=parts) == 0
 
 
+@pytest.mark.slow
 def test_interrupted_it_exits_130_and_goes_on_to_the_same(
     command: Command, home: Path, llava_data: LlavaData, nano_lm: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
