@@ -21,7 +21,7 @@ from ..models import peft_adapter
 from ..models.checkpoint import one_line
 from ..models.llava_layout import open_checkpoint
 from ..models.llava_save import SHARD, save_llava
-from ..models.tuned import KEYS, TUNING_FILE, read_json, read_training
+from ..models.tuned import KEYS, TUNING_FILE, read_json, read_training, read_tuned
 from .assemble import resolve
 from .config import Recipe
 
@@ -176,15 +176,16 @@ def already(out: Path, recipe: Recipe, seed: int, base: Base, data: Iterable[Dat
     if not out.exists():
         return False
     record = read_json(out / TUNING_FILE) if (out / TUNING_FILE).is_file() else {}
-    tuned = record.get("tuned", {})
+    tuned = read_tuned(out) or {}  # which refuses a record that is none
     wanted: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "data": [file_facts(file) for file in data],
         "seed": seed,
-        "base": base.weights,
+        "base": [base.weights, base.peft],
         **facts,
     }
-    found = {**record, "seed": tuned.get("seed"), "base": tuned.get("base", {}).get("weights")}
+    started = tuned.get("base", {})
+    found = {**record, "seed": tuned.get("seed"), "base": [started.get("weights"), started.get("peft", "")]}
     other = [_CALLED.get(key, key) for key, value in wanted.items() if found.get(key) != json.loads(json.dumps(value))]
     if other:
         what = f"of another {' and '.join(dict.fromkeys(other))}" if record else "that is no training's result"

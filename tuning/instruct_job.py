@@ -26,6 +26,9 @@ from .sft import SftTrainer
 from .trainer import accumulation, wants_bf16
 from .workplace import need_space
 
+STAGE_1 = "projector"  # `tuned.method` of stage 1's result
+_OF_LANGUAGE = (STAGE_1, "mm-ft", "mm-lora")  # methods whose record names the language model as the base
+
 
 @dataclass(frozen=True)
 class Source:
@@ -151,8 +154,6 @@ def _check_options(job: Job) -> None:
         if stage is not None:
             accumulation(stage)
             wants_bf16(stage)
-            if stage.eval_every:
-                raise BadInput(f"recipe {recipe.name}: eval_every: only bpo holds rows out to evaluate on")
     if job.merge and recipe.lora is None:
         raise BadInput("--merge: nothing to merge: without LoRA the result is a whole checkpoint anyway")
     if job.fsdp:
@@ -175,14 +176,32 @@ def _base(job: Job) -> Base:
     """What tables compare with: the language model, or for sft the LLaVA."""
     if job.recipe.method == "sft":
         return export.base_of(job.init)
-    if job.language or not job.init:
+    if not job.init:
         return export.base_of(job.language or job.recipe.base)
-    folder = open_llava(job.init).folder
-    record = read_tuned(folder)
+    llava = open_llava(job.init)
+    folder, record = llava.folder, read_tuned(llava.folder)
+    if job.language:
+        base = export.base_of(job.language)
+        _check_made_of(job, llava, record, base)
+        return base
     if record is None:
         raise BadInput(f"--init {job.init}: it does not say which language model it was made of: give --language too")
     known = record["base"]
     return Base(known["name"], known["weights"], known.get("peft", ""), read_training(folder))
+
+
+def _check_made_of(job: Job, llava: Checkpoint, record: dict[str, Any] | None, base: Base) -> None:
+    """Refuses a language model that the LLaVA cannot have been made of: the difference to it would mean nothing."""
+    if record and record.get("method") in _OF_LANGUAGE and record["base"]["weights"] != base.weights:
+        known = record["base"]["name"]
+        raise BadInput(f"--language {job.language}: --init {job.init} was made of {known}, as it says: leave it out")
+    inside, given = llava.config.get_text_config(), open_checkpoint(resolve(job.language)).config
+    for key in ("model_type", "hidden_size", "num_hidden_layers"):
+        one, other = getattr(inside, key, None), getattr(given, key, None)
+        if one != other:
+            raise BadInput(
+                f"--language {job.language}: not what --init {job.init} was made of: {key} {other} there, {one} here"
+            )
 
 
 def _given(job: Job, source: Source, stage: Stage, data: Data, role: str) -> Given:

@@ -58,7 +58,7 @@ def _claim(work: Path, about: dict[str, Any]) -> None:
     except ValueError:
         found = {}
     other = sorted(_differences(found, about))
-    if other:
+    if other and any(work.rglob("checkpoint-*")):  # else there is nothing to lose: what was wrong has been put right
         shown = ", ".join(other[:4]) + (", ..." if len(other) > 4 else "")
         raise BadInput(
             f"{work}: an unfinished training of something else is there (differs in {shown}); "

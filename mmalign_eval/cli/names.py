@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from ..errors import BadInput
 
+MOST_SEED = 2**32 - 1  # what a training's generators take
+
 
 def split_names(values: Iterable[str]) -> list[str]:
     """Parts between commas, but for commas inside parentheses: `corrupt(NAME,contrast,3)` is one name."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BadInput
-from .names import pairs_of_options, split_names
+from .names import MOST_SEED, pairs_of_options, split_names
 
 if TYPE_CHECKING:
     from ..tuning.instruct_job import Job
@@ -27,7 +27,7 @@ Init = Annotated[str, typer.Option(metavar="LLAVA", help="Skip stage 1: begin wi
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: tune.lr=1e-5.")
 ]
-Seed = Annotated[int, typer.Option(help="Of drawn rows, their order, first values and dropout.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of drawn rows, their order, first values and dropout.")]
 TextOnly = Annotated[bool, typer.Option("--text-only", help="The same conversations without their images.")]
 Kinds = Annotated[
     list[str] | None, typer.Option(metavar="NAME,...", help="Only these: conversation, detail, reasoning.")

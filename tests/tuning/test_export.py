@@ -276,6 +276,10 @@ def test_the_same_training_again_is_done_and_another_is_refused(tmp_path: Path) 
     (tmp_path / "mine").mkdir()
     with pytest.raises(BadInput, match="no training's result"):
         already(tmp_path / "mine", recipe(), 0, base, data)
+    for content in ('{"tuned": 3}', "[3]", "{"):  # a record that is none
+        (tmp_path / "mine" / "mmeval.json").write_text(content)
+        with pytest.raises(BadInput, match="mmeval.json: "):
+            already(tmp_path / "mine", recipe(), 0, base, data)
 
 
 # -- whole or not at all ----------------------------------------------------------------------------------------------

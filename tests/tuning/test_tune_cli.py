@@ -166,6 +166,7 @@ def refusals(home: Path, llava: Path, lm: Path) -> dict[str, tuple[str, list[Any
         "no stage 1 data": ("mm-ft", ["--language", lm, "--tower", llava], "needs --pretrain-data"),
         "no language model": ("mm-ft", ["--tower", llava], "--language"),
         "not a llava": ("mm-ft", ["--init", lm, "--language", lm], "not a LLaVA"),
+        "another language model": ("mm-ft", ["--init", llava, "--language", llava], "not what --init"),
         "no such model": ("mm-ft", ["--init", "nowhere/at/all", "--language", lm], "no such folder"),
         "kinds unknown": ("mm-ft", [*init, "--kinds", "detail"], "neither its name nor its rows' ids tell kinds"),
         "too many samples": ("mm-ft", [*init, "--samples", "17"], "17 samples asked for, 16 there"),
@@ -254,6 +255,27 @@ def test_interrupted_it_exits_130_and_goes_on_to_the_same(
 
 
 @pytest.mark.slow
+def test_what_was_wrong_before_the_first_checkpoint_can_be_put_right(command: Command, nano_lm: Path) -> None:
+    parts = ["--init", command.llava, "--language", nano_lm]
+    assert command("mm-ft", "--seed", "-1", parts=parts) == 2
+    assert command("mm-ft", "--set", "tune.max_length=8", parts=parts) == 2
+    assert command("mm-ft", parts=parts) == 0
+
+
+def test_a_llava_that_says_what_it_was_made_of_is_believed(
+    command: Command, nano_lm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mmalign_eval.miniature.nano import make_causal_lm
+
+    assert command() == 0
+    stage_1, other = command.out.with_name("out.stage1"), make_causal_lm(tmp_path / "other", seed=9)
+    command.out = tmp_path / "again"
+    assert command("mm-ft", parts=["--init", stage_1, "--language", other]) == 2
+    assert "was made of lm, as it says: leave it out" in capsys.readouterr().err
+    assert command("mm-ft", parts=["--init", stage_1]) == 0
+    assert command.record()["tuned"]["base"]["name"] == "lm"
+
+
 def test_killed_while_the_result_is_written(command: Command, nano_lm: Path) -> None:
     from mmalign_eval.tuning import workplace
 
