@@ -20,7 +20,7 @@ from transformers import AutoProcessor
 from ..errors import BadInput
 from ..models.checkpoint import Checkpoint, file_hash
 from ..models.prefix import why_not_packed
-from . import export, trainer
+from . import export, sharding, trainer
 from .batches import LengthGroups
 from .bpo_pairs import Item, Selection, encode, said, select
 from .bpo_trainer import BpoTrainer, PairCollate
@@ -56,6 +56,8 @@ class BpoJob:
         layout: How pairs are laid out; `auto`: packed where the model allows it.
         references: Folder for reference log-probabilities that outlasts the training, to be shared by trainings of one
             base; None: the work folder.
+        adapter: Folder of a PEFT adapter that is merged into the LLaVA first, or empty: both are the base.
+        fsdp: Spread the model over the processes.
     """
 
     model: str
@@ -67,6 +69,8 @@ class BpoJob:
     merge: bool = False
     layout: str = "auto"
     references: Path | None = None
+    adapter: str = ""
+    fsdp: bool = False
 
     @property
     def preference(self) -> Preference:
@@ -118,7 +122,10 @@ def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
 def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     tell(f"pairs   {said(found.selection.counts)}")
     precision = "bfloat16" if trainer.wants_bf16(job.recipe.tune) else "float32"
-    train, held_out = _items(job, found, f"{found.base.weights}|{precision}")
+    base = "+".join(filter(None, (found.base.weights, found.base.peft)))
+    if job.fsdp and precision != "float32":  # not autocast's choice of what to round
+        precision += " sharded"
+    train, held_out = _items(job, found, f"{base}|{precision}")
     model = _model(job)
     made = _trainer(job, found, work, model, train, held_out, tell)
     _fill(made, [*_drawn(made, job.recipe.tune), *held_out], tell)
@@ -128,6 +135,8 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     outcome = displacement(made.state.log_history)
     if outcome:
         tell(outcome["verdict"])
+    if job.fsdp:
+        sharding.unshard(made.model)  # type: ignore[arg-type]
     return _leave(job, found, made, [*train, *held_out], {"displacement": outcome} if outcome else {})
 
 
@@ -137,6 +146,10 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
 def _read(job: BpoJob) -> _Read:
     """Everything that can be wrong with what was given."""
     trainer.accumulation(job.recipe.tune)
+    if job.fsdp:
+        sharding.wrap_for_trainer(BpoTrainer)  # refuses a single process
+    if job.adapter:
+        _check_adapter(job)
     pairs = read_pairs(job.pairs)
     selection = select(pairs, job.preference, job.recipe.data, job.seed)
     used: list[Pair] = [*selection.train, *selection.held_out]
@@ -144,7 +157,17 @@ def _read(job: BpoJob) -> _Read:
     checkpoint = open_llava(job.model)
     processor = load_processor(checkpoint, AutoProcessor)
     files = [export.DataFile("tune", job.pairs, len(selection.train))]
-    return _Read(selection, files, checkpoint, processor, export.base_of(job.model))
+    return _Read(selection, files, checkpoint, processor, export.base_of(job.model, job.adapter))
+
+
+def _check_adapter(job: BpoJob) -> None:
+    if not (Path(job.adapter) / "adapter_config.json").is_file():
+        raise BadInput(f"--adapter {job.adapter}: no PEFT adapter there (no adapter_config.json)")
+    if job.recipe.lora is not None and not job.merge:
+        raise BadInput(
+            f"--adapter {job.adapter}: the result would be an adapter for a model that has one already, "
+            "and --model takes one only: add --merge, for a whole checkpoint"
+        )
 
 
 def _about(job: BpoJob, found: _Read) -> dict[str, Any]:
@@ -153,6 +176,8 @@ def _about(job: BpoJob, found: _Read) -> dict[str, Any]:
         "recipe": job.recipe.model_dump(mode="json"),
         "seed": job.seed,
         "base": found.base.weights,
+        "peft": found.base.peft,
+        "merge": job.merge,
         "data": [file_hash(file.path) for file in found.files],
         "layout": job.layout,
     }
@@ -160,8 +185,8 @@ def _about(job: BpoJob, found: _Read) -> dict[str, Any]:
 
 def _model(job: BpoJob) -> nn.Module:
     """The LLaVA with its weights, what trains set and dropout off."""
-    half = trainer.wants_bf16(job.recipe.tune) and job.recipe.lora is not None
-    llava, _ = load_llava(job.model, torch.bfloat16 if half else torch.float32)
+    half = _frozen_in_half(job) and not job.fsdp  # shards must be all of one type
+    llava, _ = load_llava(job.model, torch.bfloat16 if half else torch.float32, job.adapter)
     recipe = job.recipe
     if recipe.lora is not None:
         recipe = recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"dropout": 0.0})})
@@ -170,6 +195,10 @@ def _model(job: BpoJob) -> nn.Module:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
+
+
+def _frozen_in_half(job: BpoJob) -> bool:
+    return trainer.wants_bf16(job.recipe.tune) and job.recipe.lora is not None
 
 
 def _items(job: BpoJob, found: _Read, base: str) -> tuple[list[Item], list[Item]]:
@@ -202,7 +231,8 @@ def _trainer(
     order = LengthGroups(
         [item.ids.length for item in train], [True] * len(train), stage.batch, job.seed, stage.group_by_length
     )
-    made = BpoTrainer(
+    kind: Any = sharding.wrap_for_trainer(BpoTrainer) if job.fsdp else BpoTrainer
+    made: Any = kind(
         model,
         arguments,
         preference=job.preference,
@@ -216,13 +246,15 @@ def _trainer(
         projector_lr=stage.projector_lr,
         callbacks=[trainer.PlainLog(work / trainer.LOG_FILE, stage.stop_after, _progress(tell, stage))],
     )
-    if frozen is not None:
-        frozen.to(arguments.device)
-    if job.layout == "auto":  # here, where the model is on its device
+    if job.layout == "auto":  # here, where the model is on its device; one to be sharded is whole yet, on the CPU
         why_not = why_not_packed(llava)
         made.collate.packed = not why_not
         if why_not:
             tell(f"layout  a row for each answer: {why_not}")
+    if job.fsdp:  # before the reference is computed: no device ever holds all of the model
+        made.spread(model)
+    if frozen is not None:
+        made.spread(frozen) if job.fsdp else frozen.to(arguments.device)
     return made
 
 
@@ -271,7 +303,7 @@ def _fill(made: BpoTrainer, items: list[Item], tell: Tell) -> None:
 
     batch = made.args.per_device_eval_batch_size
     share = (made.args.process_index, made.args.world_size)
-    fill(made.references, items, made.base_logprobs, batch, count, share)
+    fill(made.references, items, made.base_logprobs, batch, count, share, made.sharded)
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         made.references.read()
@@ -316,6 +348,8 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
         final = work / "final"
         shutil.rmtree(final, ignore_errors=True)
         model: Any = made.accelerator.unwrap_model(made.model)
+        if job.fsdp and _frozen_in_half(job):
+            _halve_frozen(model)
         if job.recipe.lora is None or job.merge:
             whole = model.merge_and_unload() if job.recipe.lora is not None else model
             export.save_checkpoint(whole, found.processor, final)
@@ -342,3 +376,10 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
     return record
+
+
+def _halve_frozen(model: nn.Module) -> None:
+    """What is frozen gets the type that it has where nothing is sharded, so that merged checkpoints are alike."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)

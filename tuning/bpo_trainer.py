@@ -21,7 +21,8 @@ from .bpo_pairs import Item
 from .config import Preference
 from .logprobs import Batch, answer_logits, inner, lay_out, lengths, summed, token_logprobs
 from .looks import Looks
-from .reference import References, in_batches, switched_off
+from .reference import References, idle, in_batches, switched_off
+from .sharding import FSDPModule, reshard
 from .trainer import WholeCheckpoints
 
 _COLUMNS = ("chosen", "rejected", "base chosen", "base rejected", "loss", "anchor")
@@ -157,9 +158,18 @@ class BpoTrainer(WholeCheckpoints):
                 yield
         finally:
             model.train(training)
+            for one in (model, self.base):
+                if one is not None:
+                    reshard(one)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the model is spread over the processes, so that all of them must run it equally often."""
+        return isinstance(self.model, FSDPModule)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
+        """As in training: a sharded model casts its weights itself."""
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16 and not self.sharded)
 
     def base_logprobs(self, items: Sequence[Item]) -> torch.Tensor:
         """Log-probabilities `[n, 2]` before the first step: adapter off, or the weights as they still are."""
@@ -184,12 +194,15 @@ class BpoTrainer(WholeCheckpoints):
         `eval_kl` is KL(tuned || base) a token: over the whole vocabulary at every position of the chosen answers.
         """
         told, divergence = [], []
-        mine = self.held_out[self.args.process_index :: self.args.world_size]
+        processes, batch = self.args.world_size, self.args.per_device_eval_batch_size
+        mine = self.held_out[self.args.process_index :: processes]
         with self.at_rest():
-            for items in in_batches(mine, self.args.per_device_eval_batch_size):
+            for items in in_batches(mine, batch):
                 row, kl = self._judged(items)
                 told.append(row)
                 divergence.append(kl)
+            for _ in range(idle(len(self.held_out), len(mine), batch, processes) if self.sharded else 0):
+                self._judged(self.held_out[:1])
         whole = gathered(torch.cat(told) if told else torch.zeros(0, len(_COLUMNS)))
         nats = gathered(torch.cat(divergence) if divergence else torch.zeros(0, 1))
         found = summary(whole, self.preference)

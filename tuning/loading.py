@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from ..errors import BadInput
-from ..models import hf_loading, image_tokens
+from ..models import backbone, hf_loading, image_tokens, peft_adapter
 from ..models.checkpoint import Checkpoint, one_line
 from ..models.hf_options import HfOptions
-from ..models.llava_layout import open_checkpoint
+from ..models.llava_layout import open_checkpoint, refuse_half_an_adapter
 from .assemble import resolve
 from .config import Stage
 from .encoding import Encoder
@@ -28,18 +28,26 @@ def open_llava(target: str) -> Checkpoint:
     return checkpoint
 
 
-def load_llava(target: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+def load_llava(target: str, dtype: torch.dtype = torch.float32, adapter: str = "") -> tuple[Any, Any]:
     """Model (on the CPU) and processor, its tokenizer padding on the right.
 
+    Args:
+        target: Folder or hub id.
+        dtype: Of the weights.
+        adapter: Folder of a PEFT adapter that is merged into them, in float32.
+
     Raises:
-        BadInput: Not there, damaged, incomplete, or no LLaVA.
+        BadInput: Not there, damaged, incomplete, or no LLaVA; an adapter that does not fit.
     """
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
     checkpoint = open_llava(target)
     checkpoint.fetch_weights()
-    name = str(dtype).removeprefix("torch.")
+    name = str(torch.float32 if adapter else dtype).removeprefix("torch.")
     model = hf_loading.load(LlavaForConditionalGeneration, checkpoint, HfOptions(), name, "cpu")
+    if adapter:
+        refuse_half_an_adapter(adapter)
+        model = peft_adapter.merge(model, adapter, backbone.names(checkpoint).in_whole).to(dtype)
     return model, load_processor(checkpoint, AutoProcessor)
 
 

@@ -120,14 +120,23 @@ def tower_features(llava: Any, pixels: torch.Tensor) -> torch.Tensor:
     Returns:
         `[images, image tokens, tower's width]`.
     """
-    caught: list[torch.Tensor] = []
-    projector = llava.model.multi_modal_projector
-    hook = projector.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    projector, seen = llava.model.multi_modal_projector, _Seen()
+    llava.model.multi_modal_projector = seen  # it need not run, and cannot where its weights are spread over processes
     try:
         llava.get_image_features(pixels.to(llava.device, llava.model.vision_tower.dtype))
     finally:
-        hook.remove()
-    return caught[0].detach()
+        llava.model.multi_modal_projector = projector
+    return seen.features.detach()
+
+
+class _Seen(nn.Module):
+    """Stands where the projector does and keeps what it is shown."""
+
+    features: torch.Tensor
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.features = features
+        return features
 
 
 def answer_logits(model: Any, batch: Batch, features: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Chosen answers of a preference file as conversations: what the SFT baseline trains on (BPO, Table 4)."""
+"""Positives as conversations: what the SFT baseline trains on (BPO, Table 4).
+
+They are the chosen answers of a preference file, or what `mmeval tune positives` wrote before any pair was made.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +12,56 @@ from typing import Literal
 from .config import Data
 from .data import Counts, image_refs
 from .pairs import read_pairs, read_rows
-from .rows import Conversation
+from .positives import load_positives
+from .rows import Conversation, Pair, Positive
 
 
 def is_preferences(file: Path) -> bool:
-    """Whether a file holds preferences rather than conversations."""
-    rows = read_rows(file)
-    return bool(rows) and "conversations" not in rows[0]
+    """Whether a file holds preferences or positives rather than conversations."""
+    return "conversations" not in read_rows(file)[0]
 
 
 def conversations_of(
     file: Path, images: Path | None, data: Data, seed: int, aspect: Literal["square", "pad"], counts: Counts
 ) -> list[Conversation]:
-    """One conversation for each different (image, prompt, chosen answer), in the file's order.
+    """One conversation for each different (image, prompt, answer), in the file's order.
 
     Args:
-        file: Preference file, in any form that `read_pairs` reads.
+        file: Preference file, in any form that `read_pairs` reads, or a file of `mmeval tune positives`.
         images: Folder that image names are relative to.
         data: How many to draw (a smaller number draws from what a larger one draws), with or without images.
         seed: Of the draw.
         aspect: What is done to images before the processor.
-        counts: Filled with what became of the pairs.
+        counts: Filled with what became of the rows.
 
     Raises:
-        BadInput: No preference file, or images are missing.
+        BadInput: Neither form, or images are missing.
     """
-    pairs = read_pairs(file)
-    unique = {(pair.image, pair.prompt, pair.chosen): pair for pair in reversed(pairs)}
+    found, twice = _read(file)
+    unique = {(one.image, one.prompt, one.response): one for one in reversed(found)}
     kept = list(reversed(unique.values()))
-    counts.read = len(pairs)
-    if len(kept) < len(pairs):
-        counts.dropped["chosen answer of another pair too"] += len(pairs) - len(kept)
+    counts.read = len(found)
+    if len(kept) < len(found):
+        counts.dropped[twice] += len(found) - len(kept)
     if data.samples and data.samples < len(kept):
         order = random.Random(f"samples {seed}").sample(range(len(kept)), len(kept))
         counts.dropped["not drawn"] += len(kept) - data.samples
         kept = [kept[index] for index in sorted(order[: data.samples])]
     counts.used = len(kept)
-    refs = [] if data.text_only else image_refs([pair.image for pair in kept], images, file, aspect)
+    refs = [] if data.text_only else image_refs([one.image for one in kept], images, file, aspect)
     return [
-        Conversation(pair.id, ((pair.prompt, pair.chosen),), None if data.text_only else refs[number], where=pair.id)
-        for number, pair in enumerate(kept)
+        Conversation(one.id, ((one.prompt, one.response),), None if data.text_only else refs[number], where=one.id)
+        for number, one in enumerate(kept)
     ]
+
+
+def _read(file: Path) -> tuple[list[Positive], str]:
+    """A file's positives, and what one that is there twice is called."""
+    first = read_rows(file)[0]
+    if "response" in first and not {"completions", "chosen", "rejected"} & first.keys():
+        return load_positives(file), "positive of another row too"
+    return [_of(pair) for pair in read_pairs(file)], "chosen answer of another pair too"
+
+
+def _of(pair: Pair) -> Positive:
+    return Positive(pair.id, pair.source, pair.prompt, pair.chosen, pair.image)

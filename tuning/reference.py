@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from ..errors import BadInput
 from ..images import digest
@@ -101,8 +102,11 @@ def fill(
     batch: int,
     tell: Callable[[int, int], None],
     share: tuple[int, int] = (0, 1),
+    together: bool = False,
 ) -> None:
     """Computes what is not known yet, image by image; each finished batch is on disk before the next.
+
+    What is unknown is what the first process does not know: another training may be writing into a shared folder.
 
     Args:
         references: Where to.
@@ -111,19 +115,54 @@ def fill(
         batch: Pairs at once.
         tell: Called with (done, all) of this process.
         share: (rank, processes): which part this process computes.
+        together: All processes must compute equally often (a sharded model's weights are gathered by all of them).
     """
     rank, processes = share
-    unknown = {item.key: item for item in items if item.key not in references.known}
+    keys = _of_first([item.key for item in items if item.key not in references.known])
+    unknown = {item.key: item for item in items if item.key in keys}
     ordered = sorted(unknown.values(), key=lambda item: (item.image.path, item.ids.length, item.key))
     mine = ordered[len(ordered) * rank // processes : len(ordered) * (rank + 1) // processes]
     for done, some in enumerate(in_batches(mine, batch)):
         references.add([item.key for item in some], compute(some))
         tell(min((done + 1) * batch, len(mine)), len(mine))
+    for _ in range(idle(len(ordered), len(mine), batch, processes) if together else 0):
+        compute(ordered[:1])
 
 
-def switched_off(model: Any) -> AbstractContextManager[Any]:
-    """The model with its PEFT adapter off; a model without one as it is."""
-    return model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+def idle(items: int, mine: int, batch: int, processes: int) -> int:
+    """By how many batches the `mine` of `items` that a process has are fewer than the most that one has."""
+    most = -(-items // processes)
+    return -(-most // batch) - -(-mine // batch)
+
+
+def _of_first(keys: list[str]) -> set[str]:
+    """What the first process has."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return set(keys)
+    box = [keys]
+    dist.broadcast_object_list(box, src=0)
+    return set(box[0])
+
+
+@contextmanager
+def switched_off(model: Any) -> Iterator[None]:
+    """The model with its PEFT adapter off; a model without one as it is.
+
+    PEFT also sets which parameters want gradients, as it would for a new adapter: that is undone.
+    """
+    if not hasattr(model, "disable_adapter"):
+        yield
+        return
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with model.disable_adapter():
+        _want(before)
+        yield
+    _want(before)
+
+
+def _want(gradients: list[tuple[Any, bool]]) -> None:
+    for parameter, wanted in gradients:
+        parameter.requires_grad_(wanted)
 
 
 def in_batches(items: Sequence[Any], batch: int) -> Iterator[Sequence[Any]]:

@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.experimental import implicit_replication
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
@@ -99,6 +100,17 @@ def shard(
     return model
 
 
+def reshard(model: nn.Module) -> None:
+    """Gives up what a forward pass left gathered of a sharded model; another is left as it is.
+
+    Without a backward pass, the parameters in no layer would stay whole: an optimizer, or a checkpoint that is loaded,
+    must see the shards.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def check_sharded(model: nn.Module) -> None:
     """Makes sure that sharding is in effect.
 
@@ -159,11 +171,15 @@ class _Sharded:
     def _move_model_to_device(self: Any, model: nn.Module, device: torch.device) -> None:
         """Nothing: layers move as they are sharded, so that no device ever holds all of the model."""
 
-    def create_optimizer(self: Any, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Shards the model first, so that the optimizer gets the shards."""
+    def spread(self: Any, model: nn.Module) -> None:
+        """Shards a model in place, the Trainer's or one beside it, as `create_optimizer` does if nobody did before."""
         device = "cuda" if self.args.device.type == "cuda" else "cpu"
         compute = torch.bfloat16 if self.args.bf16 else None
-        shard(self.model, mesh_of_all(device), compute, self.forward_methods)
+        shard(model, mesh_of_all(device), compute, self.forward_methods)
+
+    def create_optimizer(self: Any, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Shards the model first, so that the optimizer gets the shards."""
+        self.spread(self.model)
         self.model._is_accelerate_prepared = True  # or accelerate would put DistributedDataParallel around it
         return super().create_optimizer(model)  # type: ignore[misc]
 
@@ -183,6 +199,11 @@ class _Sharded:
         state = full_state(self.model, trained_only=not isinstance(self.model, PreTrainedModel))
         if self.args.should_save:
             self._save(output_dir, state_dict=state)
+
+    def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads whole weights, each process its shards of them where it has shards already."""
+        with implicit_replication():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
     def _save_optimizer_and_scheduler(self: Any, output_dir: str) -> None:
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)

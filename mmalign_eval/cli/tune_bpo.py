@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .names import MOST_SEED, pairs_of_options
+
 
 def bpo(
     model: Annotated[str, typer.Option(metavar="LLAVA", help="Folder or hub id of the LLaVA to tune, or `mini`.")],
@@ -18,12 +20,22 @@ def bpo(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: tune.lr=1e-6.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of pairs, their order and LoRA's first values.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Of the choice of pairs, their order and LoRA's first values.")
+    ] = 0,
     references: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the base's log-probabilities there, for other trainings of this base."),
     ] = None,
-    merge: Annotated[bool, typer.Option(help="Write a whole checkpoint rather than a PEFT adapter.")] = False,
+    adapter: Annotated[
+        str, typer.Option(metavar="DIR", help="PEFT adapter to merge into LLAVA first; needs --merge.")
+    ] = "",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write a whole checkpoint rather than a PEFT adapter.")
+    ] = False,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="Under torchrun: spread the model over the processes (FSDP2).")
+    ] = False,
 ) -> None:
     """Tune a LLaVA on preference pairs (BPO, eq. 4): chosen answers gain on rejected ones, measured from the base.
 
@@ -31,7 +43,6 @@ def bpo(
     when the same command is given again.
     """
     from ..tuning.config import load_recipe
-    from .names import pairs_of_options
 
     chosen = load_recipe(recipe, pairs_of_options(changes or [], "--set"))
     from ..tuning.bpo import BpoJob, run
@@ -41,7 +52,8 @@ def bpo(
         if is_main():
             print(line, file=sys.stderr, flush=True)
 
-    run(BpoJob(model, pairs, images, out, chosen, seed, merge, references=references), tell)
+    job = BpoJob(model, pairs, images, out, chosen, seed, merge, references=references, adapter=adapter, fsdp=fsdp)
+    run(job, tell)
     base = model if model == "mini" or model.startswith("hf:") else f"hf:{model}"
     given = f"hf:{out}" if merge or chosen.lora is None else f"{base},adapter={out}"
     if is_main():

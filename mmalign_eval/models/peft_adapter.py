@@ -80,10 +80,33 @@ def apply(model: Any, path: str, resolve: Resolve, outside: Callable[[str], bool
     Raises:
         BadInput: Not a LoRA adapter, one for another model, or one that did not load completely.
     """
+    return _adapted(f"-M adapter={path}", model, path, resolve, outside).get_base_model().eval()
+
+
+def merge(model: Any, path: str, resolve: Resolve) -> Any:
+    """Adds an adapter's updates to the weights themselves and puts in the modules that it holds whole.
+
+    Args:
+        model: A transformers model with its weights, changed in place; float32, or the updates are rounded.
+        path: Folder of the adapter.
+        resolve: As in `apply`.
+
+    Returns:
+        The transformers model, a plain one.
+
+    Raises:
+        BadInput: As `apply`.
+    """
+    merged = _adapted(f"--adapter {path}", model, path, resolve, lambda name: False).merge_and_unload()
+    del merged.peft_config  # or another adapter would be taken for a second one
+    return merged
+
+
+def _adapted(prefix: str, model: Any, path: str, resolve: Resolve, outside: Callable[[str], bool]) -> Any:
+    """The model in PEFT, checked; `prefix` begins messages."""
     from peft import LoraConfig, PeftConfig, get_peft_model
     from peft.utils import load_peft_weights
 
-    prefix = f"-M adapter={path}"
     _weights(path)
     try:
         config = PeftConfig.from_pretrained(path)
@@ -102,7 +125,7 @@ def apply(model: Any, path: str, resolve: Resolve, outside: Callable[[str], bool
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise BadInput(f"{prefix}: does not apply: {one_line(error)}") from error
     _fill(prefix, adapted, tensors)
-    return adapted.get_base_model().eval()
+    return adapted
 
 
 def _resolve_all(prefix: str, model: Any, places: dict[str, Place], resolve: Resolve) -> dict[str, str]:
