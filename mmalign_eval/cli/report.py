@@ -33,7 +33,10 @@ def report(
     no_samples: Annotated[bool, typer.Option("--no-samples", help="Tables and figures only")] = False,
     thumbnail: Annotated[int, typer.Option(help="Longest side of thumbnails in pixels", min=16, max=640)] = 160,
     training: Annotated[
-        list[str] | None, typer.Option(help="Training log (trainer_state.json or JSON lines) to draw; repeatable")
+        list[str] | None,
+        typer.Option(
+            help="Training log to draw: what mmeval tune left, a trainer_state.json or JSON lines; repeatable"
+        ),
     ] = None,
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to as well, as SVG")] = None,
 ) -> int:

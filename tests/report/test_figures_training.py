@@ -70,6 +70,16 @@ def test_the_same_log_as_lines_is_the_same_drawing(tmp_path: Path) -> None:
     assert training_curves(lines).svg == training_curves(state(tmp_path)).svg
 
 
+def test_what_mmeval_tune_leaves_goes_by_its_own_name(tmp_path: Path) -> None:
+    figures = []
+    for name in ("sft", "bpo"):
+        log = tmp_path / name / "training" / "log.jsonl"
+        log.parent.mkdir(parents=True)
+        log.write_text("\n".join(map(json.dumps, LOG)) + "\n")
+        figures += [training_curves(log), training_curves(tmp_path / name)]
+    assert [figure.name for figure in figures] == ["training-sft", "training-sft", "training-bpo", "training-bpo"]
+
+
 def test_long_logs_are_means_and_say_so(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text("".join(json.dumps({"step": s, "loss": float(s % 2)}) + "\n" for s in range(1, 10_001)))
@@ -131,13 +141,13 @@ def test_no_such_log(tmp_path: Path) -> None:
 
 
 def test_standard_deviations_are_bars_of_what_they_belong_to(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
+    path = tmp_path / "pairs.jsonl"
     rows = [{"step": s, "logps/chosen": -s, "logps/chosen_sd": 2.0, "noise_sd": 1.0} for s in (1.0, 2.0, 3.0)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     figure = training_curves(path)
     root = parsed(figure)
     headings = [text.shown for text in texts(root) if text.kind == "strong"]
-    assert headings == ["Training: log", "logps", "noise_sd"]  # what belongs to nothing is a curve of its own
+    assert headings == ["Training: pairs", "logps", "noise_sd"]  # what belongs to nothing is a curve of its own
     assert figure.caption == "Bars are one standard deviation to either side."
     assert figure.svg.count('class="whisker') == 3
     lowest = min(float(text.shown) for text in texts(root) if text.anchor == "end")

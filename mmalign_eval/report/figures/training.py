@@ -15,6 +15,7 @@ from .figure import Figure, named
 from .plot import Line, Panel, Point, point_chart
 
 STEPS = ("step", "global_step")
+LOG, STATE, LEFT = "log.jsonl", "trainer_state.json", "training"  # what `mmeval tune` calls its logs, and their folder
 POINTS = 200  # a line of more is drawn as means of neighbours: two to a pixel say no more
 # What trainers log of themselves rather than of the training (Hugging Face Trainer, `speed_metrics`).
 SKIPPED = ("epoch", "total_flos", "runtime", "per_second", "num_input_tokens_seen")
@@ -39,13 +40,13 @@ def training_curves(path: str | os.PathLike[str]) -> Figure:
     (`eval_<metric>`). `<metric>_sd` is drawn as bars around `<metric>`.
 
     Args:
-        path: `trainer_state.json` of Hugging Face's Trainer (its `log_history`), or a log of one JSON object a line;
-            each row with `step`.
+        path: `trainer_state.json` of Hugging Face's Trainer (its `log_history`), or a log of one JSON object a line,
+            each row with `step`; or what `mmeval tune` left, a folder with either in `training/`.
 
     Raises:
         BadInput: No such file, not such a log, or nothing in it to draw.
     """
-    file = Path(path)
+    file = _log_in(Path(path))
     panels: dict[str, dict[str, Series]] = {}
     spreads: dict[_Key, dict[int, float]] = {}
     series = _series(_rows(file), file)
@@ -58,7 +59,7 @@ def training_curves(path: str | os.PathLike[str]) -> Figure:
         panels.setdefault(key.panel, {})[key.name] = points
     binned = max(len(points) for lines in panels.values() for points in lines.values())
     width = math.ceil(binned / POINTS)
-    title = f"Training: {file.parent.name or file.stem}" if file.stem == "trainer_state" else f"Training: {file.stem}"
+    title = f"Training: {_name(file)}"
     said = [f"Each point is the mean of {width} logged steps."] if width > 1 else []
     said += ["Bars are one standard deviation to either side."] if spreads else []
     caption = " ".join(said)
@@ -66,6 +67,19 @@ def training_curves(path: str | os.PathLike[str]) -> Figure:
     drawn = [_panel(name, panels[name], spreads, width) for name in ordered]
     svg = point_chart(title, caption, drawn, x_label="step", same_y=False, whole_x=True)
     return Figure(named("training", title.removeprefix("Training: ")), title, caption, svg, _data(panels, ordered))
+
+
+def _log_in(path: Path) -> Path:
+    found = (path / LEFT / name for name in (LOG, STATE))
+    return next((file for file in found if file.is_file()), path)
+
+
+def _name(file: Path) -> str:
+    """What was trained: a log's own name, or its folder's where all logs are called alike."""
+    if file.name not in (LOG, STATE):
+        return file.stem
+    folder = file.absolute().parent
+    return (folder.parent if folder.name == LEFT else folder).name or file.stem
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
