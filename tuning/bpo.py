@@ -24,6 +24,7 @@ from . import export, sharding, trainer
 from .batches import LengthGroups
 from .bpo_pairs import Item, Selection, encode, said, select
 from .bpo_trainer import BpoTrainer, PairCollate
+from .clock import Clock
 from .config import Preference, Recipe, Stage
 from .data import image_refs, used_images
 from .loading import encoder_of, load_llava, load_processor, open_llava
@@ -259,6 +260,8 @@ def _trainer(
 
 
 def _progress(tell: Tell, stage: Stage) -> Callable[[int, int, dict[str, float]], None]:
+    clock = Clock()
+
     def line(step: int, steps: int, entry: dict[str, float]) -> None:
         prefix = "eval_" if "eval_loss" in entry else ""
         if f"{prefix}loss" not in entry:
@@ -268,7 +271,8 @@ def _progress(tell: Tell, stage: Stage) -> Callable[[int, int, dict[str, float]]
         if prefix:
             shown["kl"] = entry.get("eval_kl")
         told = "  ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
-        tell(f"{'held out' if prefix else 'step':9}{step}/{steps}  {told}")
+        rate = "" if prefix else clock.told(step, steps)
+        tell(f"{'held out' if prefix else 'step':9}{step}/{steps}  {told}{'  ' if rate else ''}{rate}")
 
     return line
 
@@ -293,13 +297,14 @@ def _drawn(made: BpoTrainer, stage: Stage) -> list[Item]:
 
 def _fill(made: BpoTrainer, items: list[Item], tell: Tell) -> None:
     """Reference log-probabilities of all pairs, before the first step."""
-    told = time.monotonic()
+    told, clock = time.monotonic(), Clock("pair")
 
     def count(done: int, whole: int) -> None:
         nonlocal told
+        rate = clock.told(done, whole)
         if done == whole or time.monotonic() - told > TELL_EVERY:
             told = time.monotonic()
-            tell(f"reference {done}/{whole} pairs")
+            tell(f"reference {done}/{whole} pairs{'  ' if rate else ''}{rate}")
 
     batch = made.args.per_device_eval_batch_size
     share = (made.args.process_index, made.args.world_size)

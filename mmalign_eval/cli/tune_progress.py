@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..tuning.clock import Clock
 from .progress import PLAIN_SECONDS
 
 
@@ -45,7 +46,7 @@ class TuneReporter:
         text = TextColumn("{task.fields[told]}")
         self._bars = Progress(TextColumn(f"{name:<8}"), BarColumn(), MofNCompleteColumn(), text, console=self._console)
         self._bars.start()
-        bars, clock = self._bars, _Clock()
+        bars, clock = self._bars, Clock()
         bar = bars.add_task(name, total=None, told="")
 
         def told(step: int, steps: int, entry: Mapping[str, float]) -> None:
@@ -54,7 +55,7 @@ class TuneReporter:
         return told
 
     def _plain(self, name: str) -> Callable[[int, int, Mapping[str, float]], None]:
-        clock, last = _Clock(), 0.0
+        clock, last = Clock(), 0.0
 
         def told(step: int, steps: int, entry: Mapping[str, float]) -> None:
             nonlocal last
@@ -68,22 +69,3 @@ class TuneReporter:
 def _figures(entry: Mapping[str, float]) -> str:
     shown = {"loss": entry.get("loss"), "lr": entry.get("learning_rate")}
     return "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if value is not None)
-
-
-class _Clock:
-    """Rate and time left, from the steps of this run."""
-
-    def __init__(self) -> None:
-        self._since: tuple[int, float] | None = None
-
-    def told(self, step: int, steps: int) -> str:
-        now = time.monotonic()
-        if self._since is None:  # the first entry: how many steps it took is not known after a resume
-            self._since = (step, now)
-            return ""
-        rate = (step - self._since[0]) / max(now - self._since[1], 1e-9)
-        if not rate:
-            return ""
-        left = int((steps - step) / rate)
-        end = "done" if step >= steps else f"{left // 3600:d}:{left // 60 % 60:02d}:{left % 60:02d} left"
-        return f"{rate:.2f} steps/s  {end}" if rate >= 0.1 else f"{1 / rate:.1f} s/step  {end}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,7 @@ def merge(model: Any, path: str, resolve: Resolve) -> Any:
     Raises:
         BadInput: As `apply`.
     """
-    merged = _adapted(f"--adapter {path}", model, path, resolve, lambda name: False).merge_and_unload()
-    del merged.peft_config  # or another adapter would be taken for a second one
-    return merged
+    return _adapted(f"--adapter {path}", model, path, resolve, lambda name: False).merge_and_unload()
 
 
 def _adapted(prefix: str, model: Any, path: str, resolve: Resolve, outside: Callable[[str], bool]) -> Any:
@@ -121,7 +120,9 @@ def _adapted(prefix: str, model: Any, path: str, resolve: Resolve, outside: Call
     tensors = {f"{_ROOT}{targets[p.module]}{p.rest}": stored[key] for key, p in places.items()}
     _check_shapes(prefix, model, tensors)
     try:
-        adapted = get_peft_model(model, _named_explicitly(config, places, targets))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers under a name of yesterday
+            adapted = get_peft_model(model, _named_explicitly(config, places, targets))
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise BadInput(f"{prefix}: does not apply: {one_line(error)}") from error
     _fill(prefix, adapted, tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_from_pairs_to_a_line_that_scores(world: Path, tmp_path: Path, capsys: p
     for line in ("pairs   16 read, 14 train, 2 held out", "reference 14/14 pairs", "step     3/3", "held out 3/3"):
         assert line in captured.err
     assert "chosen log-probability of held-out pairs" in captured.err
+    assert re.search(r"step     2/3 .* steps/s  0:00:\d\d left\n", captured.err)
     assert json.loads((out / "mmeval.json").read_text(encoding="utf-8"))["tuned"]["seed"] == 4
     assert main(command(world, out, *sets("tune.max_steps=3"), "--seed", "4")) == 0
     assert "is there already" in capsys.readouterr().err
