@@ -35,7 +35,7 @@ class Source:
     """Training data.
 
     Attributes:
-        file: LLaVA JSON; for sft also preference pairs, whose chosen answers are trained on.
+        file: LLaVA JSON; for sft also preference pairs, whose chosen answers are trained on, or positives.
         images: Folder its image names are relative to.
     """
 

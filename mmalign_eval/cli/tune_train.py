@@ -68,7 +68,9 @@ def mm_lora(
 def sft(
     recipe: RecipeName,
     model: Annotated[str, typer.Option(metavar="LLAVA", help="Folder or hub id of the LLaVA to tune, or `mini`.")],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="Preference pairs (chosen answers), or LLaVA JSON.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="Preference pairs (chosen answers), positives, or LLaVA JSON.")
+    ],
     out: Out,
     images: Images = None,
     changes: Changes = None,
@@ -132,7 +134,7 @@ def _recipe(method: str, name: str, changes: dict[str, str]) -> Any:
 def _run(job: Job) -> None:
     from ..tuning.instruct import run
     from ..tuning.trainer import is_main
-    from .tune_progress import TuneReporter
+    from .tune_progress import TuneReporter, print_done
 
     reporter = TuneReporter(is_main())
     try:
@@ -140,7 +142,4 @@ def _run(job: Job) -> None:
     finally:
         reporter.close()
     if is_main():
-        adapter = job.recipe.lora is not None and not job.merge
-        model = f"hf:{job.begins_with},adapter={job.out}" if adapter else f"hf:{job.out}"
-        print(f"done    {job.out}")
-        print(f"score   mmeval run --model {model} --tasks pope,truthfulqa   (text tasks: its language model alone)")
+        print_done(job.out, job.begins_with, job.recipe.lora is not None and not job.merge)

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from mmalign_eval.tuning.bpo_pairs import Item
+from mmalign_eval.tuning.loading import load_llava
 from mmalign_eval.tuning.logprobs import PairIds
-from mmalign_eval.tuning.reference import References, fill, key_of
+from mmalign_eval.tuning.lora import prepare
+from mmalign_eval.tuning.reference import References, fill, idle, key_of, switched_off
 from mmalign_eval.tuning.rows import Pair
 
 from mmalign_eval.errors import BadInput
+from mmalign_eval.miniature.nano import make_llava
 from mmalign_eval.requests import ImageRef
+
+from .bpo_support import recipe
 
 
 def item(number: int) -> Item:
@@ -106,3 +111,32 @@ def test_the_key_holds_all_that_can_change_the_number(tmp_path: Path) -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert key_of(ids, ImageRef(str(tmp_path / "c.png")), "base") == keys[0]
+
+
+@pytest.mark.parametrize(("items", "batch", "processes"), [(7, 1, 2), (7, 2, 2), (8, 3, 3), (1, 4, 4), (0, 2, 2)])
+def test_processes_of_a_sharded_model_run_it_equally_often(
+    tmp_path: Path, items: int, batch: int, processes: int
+) -> None:
+    times = []
+    for rank in range(processes):
+        own = References(tmp_path / str(rank), str(rank))
+        ran: list[int] = []
+
+        def compute(some: Sequence[Item], ran: list[int] = ran) -> torch.Tensor:
+            ran.append(len(some))
+            return torch.zeros(len(some), 2)
+
+        fill(own, [item(i) for i in range(items)], compute, batch, lambda d, w: None, (rank, processes), together=True)
+        times.append(len(ran))
+        assert len(own.known) == sum(ran[: len(ran) - idle(items, len(own.known), batch, processes)])
+    assert len(set(times)) == 1
+
+
+def test_switching_an_adapter_off_changes_nothing_that_trains(tmp_path: Path) -> None:
+    """A linear projector has an identity for its second layer, which must stay one."""
+    llava, _ = load_llava(str(make_llava(tmp_path, projector="linear")))
+    model = prepare(llava, recipe(preference={"train_projector": True}), "tune", 0)
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    with switched_off(model):
+        assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == wanted
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == wanted
