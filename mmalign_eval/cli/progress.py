@@ -95,6 +95,8 @@ class ConsoleReporter(Reporter):
 
         def advance(ok: int, bad: int) -> None:
             nonlocal done, last
+            if done >= total and not ok + bad:  # nothing new, and the end has been told
+                return
             done += ok + bad
             rate = clock.rate(ok + bad)
             if done >= total or time.monotonic() - last > PLAIN_SECONDS:

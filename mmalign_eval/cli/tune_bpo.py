@@ -37,7 +37,7 @@ def bpo(
         bool, typer.Option("--fsdp", help="Under torchrun: spread the model over the processes (FSDP2).")
     ] = False,
 ) -> None:
-    """Tune a LLaVA on preference pairs (BPO, eq. 4): chosen answers gain on rejected ones, measured from the base.
+    """Tune a LLaVA on preference pairs, as BPO does: chosen answers gain on rejected ones, measured from the base.
 
     OUT is a PEFT adapter whose mmeval.json names the base. An interrupted training goes on from its last checkpoint
     when the same command is given again.
@@ -47,6 +47,7 @@ def bpo(
     chosen = load_recipe(recipe, pairs_of_options(changes or [], "--set"))
     from ..tuning.bpo import BpoJob, run
     from ..tuning.trainer import is_main
+    from .tune_progress import print_done
 
     def tell(line: str) -> None:
         if is_main():
@@ -54,7 +55,5 @@ def bpo(
 
     job = BpoJob(model, pairs, images, out, chosen, seed, merge, references=references, adapter=adapter, fsdp=fsdp)
     run(job, tell)
-    base = model if model == "mini" or model.startswith("hf:") else f"hf:{model}"
-    given = f"hf:{out}" if merge or chosen.lora is None else f"{base},adapter={out}"
     if is_main():
-        print(f"done    {out}\nscore   mmeval run --model {given} --tasks ...")
+        print_done(out, model, chosen.lora is not None and not merge)

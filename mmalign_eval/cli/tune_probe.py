@@ -27,7 +27,7 @@ def probe(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of those answers.")] = 256,
     store: Annotated[str, typer.Option(metavar="FILE", help="Response store; default: store.sqlite in DIR.")] = "",
 ) -> None:
-    """Follow words' probabilities (BPO, Fig. 5) and answers (Fig. 4) while noise takes the image away."""
+    """Follow words' probabilities and answers while noise takes the image away, as figures 5 and 4 of BPO do."""
     from ..errors import BadInput
     from ..models.opening import open_model
     from ..requests import ImageRef

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..tuning.clock import Clock
@@ -64,6 +65,20 @@ class TuneReporter:
                 self.line(f"{name:<8} {step}/{steps}  {_figures(entry)}  {clock.told(step, steps)}")
 
         return told
+
+
+def print_done(out: Path, base: str, adapter: bool) -> None:
+    """Says where the result is and how to score it.
+
+    Args:
+        out: The result.
+        base: What a PEFT adapter is for: a folder, a hub id or a name of the miniature's.
+        adapter: Whether the result is one.
+    """
+    named = base if base == "mini" or base.startswith("hf:") else f"hf:{base}"
+    model = f"{named},adapter={out}" if adapter else f"hf:{out}"
+    print(f"done    {out}")
+    print(f"score   mmeval run --model {model} --tasks pope,truthfulqa   (text tasks: its language model alone)")
 
 
 def _figures(entry: Mapping[str, float]) -> str:

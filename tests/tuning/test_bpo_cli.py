@@ -41,7 +41,7 @@ def test_from_pairs_to_a_line_that_scores(world: Path, tmp_path: Path, capsys: p
     out = tmp_path / "tuned"
     assert main(command(world, out, *sets("tune.max_steps=3"), "--seed", "4")) == 0
     captured = capsys.readouterr()
-    assert f"score   mmeval run --model hf:{world / 'llava'},adapter={out} --tasks ..." in captured.out
+    assert f"score   mmeval run --model hf:{world / 'llava'},adapter={out} --tasks pope,truthfulqa" in captured.out
     for line in ("pairs   16 read, 14 train, 2 held out", "reference 14/14 pairs", "step     3/3", "held out 3/3"):
         assert line in captured.err
     assert "chosen log-probability of held-out pairs" in captured.err
@@ -67,10 +67,10 @@ def test_from_pairs_to_a_line_that_scores(world: Path, tmp_path: Path, capsys: p
 def test_the_miniature_is_scored_by_its_name(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "tuned"
     assert main(command(world, out, *sets("tune.max_steps=1"), model="mini")) == 0
-    assert f"score   mmeval run --model mini,adapter={out} --tasks ..." in capsys.readouterr().out
+    assert f"score   mmeval run --model mini,adapter={out} --tasks pope,truthfulqa" in capsys.readouterr().out
     merged = tmp_path / "merged"
     assert main(command(world, merged, *sets("tune.max_steps=1"), "--merge", model="mini")) == 0
-    assert f"score   mmeval run --model hf:{merged} --tasks ..." in capsys.readouterr().out
+    assert f"score   mmeval run --model hf:{merged} --tasks pope,truthfulqa" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,16 @@ def test_too_little_room(command: Command, nano_lm: Path, monkeypatch: pytest.Mo
     assert "about 0.1 GB needed there, 0.0 GB free" in capsys.readouterr().err
 
 
+def test_how_to_score_names_the_base_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    from mmalign_eval.cli.tune_progress import print_done
+
+    for base, named in (("mini", "mini"), ("hf:a/b", "hf:a/b"), ("a/b", "hf:a/b"), ("mini/llava", "hf:mini/llava")):
+        print_done(Path("out"), base, adapter=True)
+        assert f" --model {named},adapter=out " in capsys.readouterr().out
+    print_done(Path("out"), "mini", adapter=False)
+    assert " --model hf:out " in capsys.readouterr().out
+
+
 def test_nothing_heavy_for_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "mm-ft", "--help"]) == 0
     text = capsys.readouterr().out
