@@ -140,7 +140,6 @@ class WholeCheckpoints(Trainer):
         self.projector_lr = projector_lr
         self.remove_callback(PrinterCallback)
         self._aside: Path | None = None
-        self._last_norm: Any = 0.0
         if self.args.activation_checkpointing:  # for the language model: Trainer would do the frozen tower too
             _language_model(self.model).activation_checkpointing_enable(
                 activation_checkpointing_kwargs=self.args.activation_checkpointing_kwargs
@@ -178,19 +177,7 @@ class WholeCheckpoints(Trainer):
         """Not counted: Trainer walks all parameters for it at every batch."""
         return 0
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        self._last_norm = super()._get_grad_norm(model, grad_norm)
-        return self._last_norm
-
-    def _check_finite(self) -> None:
-        """Weights from a step that was no number must not become a checkpoint."""
-        norm = self._last_norm
-        norm = norm.item() if isinstance(norm, torch.Tensor) else norm
-        if not math.isfinite(norm) or not bool(torch.isfinite(self._tr_loss)):
-            raise _not_a_number(self.state.global_step, "grad_norm" if not math.isfinite(norm) else "loss", math.nan)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._check_finite()
         work = Path(str(self.args.output_dir))
         target = work / f"checkpoint-{self.state.global_step}"
         self._aside = work / _ASIDE
@@ -292,7 +279,8 @@ def _not_a_number(step: int, what: str, value: float) -> BadInput:
 class PlainLog(TrainerCallback):
     """Writes each log entry as a JSON line, stops at NaN, ends early where the stage says so, and tells how it goes.
 
-    There is an entry at every checkpoint too, so that the entries of a resumed training are those of an unbroken one.
+    There is an entry before every checkpoint too, so that the entries of a resumed training are those of an unbroken
+    one, and weights from a step that was no number never become a checkpoint.
 
     Args:
         file: `LOG_FILE` in the work folder; entries after a resumed step are dropped first.

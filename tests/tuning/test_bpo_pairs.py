@@ -67,6 +67,12 @@ def test_balance(yes: int, no: int, other: int, seed: int) -> None:
     assert kept["Nothing of the kind."] == other + 1
 
 
+def test_balance_leaves_out_others_at_another_seed() -> None:
+    pairs = [pair(i, text) for i, text in enumerate(["Yes"] * 30 + ["No"] * 3)]
+    kept = [{p.id for p in select(pairs, Preference(balance=True), Data(), seed).train} for seed in (0, 0, 1)]
+    assert kept[0] == kept[1] != kept[2]
+
+
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=40), st.data())
 @settings(max_examples=60, deadline=None)
 def test_samples_are_drawn_in_proportion_to_the_sources(sources: list[str], data: st.DataObject) -> None:

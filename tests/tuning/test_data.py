@@ -189,6 +189,9 @@ def test_samples_are_drawn_by_seed_in_the_files_order_and_fewer_are_part_of_more
     assert five != drawn(5, 1)
     assert set(five) < set(drawn(9, 0))
     assert drawn(16, 3) == order
+    counts = Counts()
+    read_conversations(llava_data.file, llava_data.images, Data(samples=9), counts=counts)
+    assert (counts.used, counts.dropped) == (9, {"not drawn": 7})
     with pytest.raises(BadInput, match="17 samples asked for, 16 there"):
         drawn(17, 0)
 

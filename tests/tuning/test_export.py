@@ -224,6 +224,9 @@ def test_the_record_names_the_base_as_its_own_results_do(tmp_path: Path) -> None
     sha = digest(ImageRef(str(file)))
     assert record["data"] == [{"role": "tune", "path": "data.json", "rows": 3, "sha256": sha}]
     assert record["versions"]["torch"] == torch.__version__
+    assert set(record["versions"]) == {
+        "python", "mmalign-eval", "torch", "transformers", "peft", "accelerate", "tokenizers",
+    }  # fmt: skip
     assert str(tmp_path) not in json.dumps(record)
     model = open_model(str(folder), {})
     assert model.tuned() == record["tuned"]

@@ -111,6 +111,17 @@ def test_the_same_again_does_nothing_and_another_is_refused(
         assert "give another --out" in line
 
 
+def test_a_first_stage_of_another_training_is_not_built_on(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_1 = command.out.with_name("out.stage1")
+    stage_1.mkdir()
+    (stage_1 / "mmeval.json").write_text('{"about": {"seed": 1}}')
+    assert command() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"another stage 1 is there; give another --out, move it away, or go on from it with --init {stage_1}" in line
+
+
 def test_mm_lora_leaves_an_adapter_for_its_stage_1(command: Command, nano_lm: Path, nano_llava: Path) -> None:
     from safetensors import safe_open
 
