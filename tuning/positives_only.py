@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Literal
 
+from ..errors import BadInput
 from .config import Data
 from .data import Counts, image_refs
 from .pairs import read_pairs, read_rows
@@ -35,7 +36,7 @@ def conversations_of(
         counts: Filled with what became of the rows.
 
     Raises:
-        BadInput: Neither form, or images are missing.
+        BadInput: Neither form, fewer rows than samples asked for, or images are missing.
     """
     found, twice = _read(file)
     unique = {(one.image, one.prompt, one.response): one for one in reversed(found)}
@@ -43,7 +44,9 @@ def conversations_of(
     counts.read = len(found)
     if len(kept) < len(found):
         counts.dropped[twice] += len(found) - len(kept)
-    if data.samples and data.samples < len(kept):
+    if data.samples > len(kept):
+        raise BadInput(f"{file}: {data.samples} samples asked for, {len(kept)} there")
+    if data.samples:
         order = random.Random(f"samples {seed}").sample(range(len(kept)), len(kept))
         counts.dropped["not drawn"] += len(kept) - data.samples
         kept = [kept[index] for index in sorted(order[: data.samples])]

@@ -60,6 +60,8 @@ def test_they_are_drawn_and_stripped_of_images_alike(home: Path) -> None:
         assert [(c.turns, c.image) for c in found] == [(c.turns, c.image) for c in chosen]
         assert len(found) == (data.samples or 4)
         assert all((c.image is None) == data.text_only for c in found)
+    with pytest.raises(BadInput, match="5 samples asked for, 4 there"):
+        read(home, "pairs.json", Data(samples=5))
 
 
 def test_a_row_that_is_none_is_named(home: Path, tmp_path: Path) -> None:
