@@ -95,6 +95,12 @@ class _Read:
     processor: Any
     base: export.Base
 
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Hashes of what else decides how the base sees an image: its configuration, and its image processor."""
+        found = self.checkpoint.fingerprints()
+        return found["config"], found["processor"]
+
 
 def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
     """Trains, unless the result is there already.
@@ -123,7 +129,7 @@ def run(job: BpoJob, tell: Tell) -> dict[str, Any]:
 def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     tell(f"pairs   {said(found.selection.counts)}")
     precision = "bfloat16" if trainer.wants_bf16(job.recipe.tune) else "float32"
-    base = "+".join(filter(None, (found.base.weights, found.base.peft)))
+    base = "+".join(filter(None, (found.base.weights, found.base.peft, *found.shown)))
     if job.fsdp and precision != "float32":  # not autocast's choice of what to round
         precision += " sharded"
     train, held_out = _items(job, found, f"{base}|{precision}")
@@ -178,6 +184,7 @@ def _about(job: BpoJob, found: _Read) -> dict[str, Any]:
         "seed": job.seed,
         "base": found.base.weights,
         "peft": found.base.peft,
+        "shown": found.shown,
         "merge": job.merge,
         "data": [file_hash(file.path) for file in found.files],
         "layout": job.layout,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,23 @@ def test_the_reference_is_computed_of_what_is_drawn_and_shared_by_trainings(worl
     run(job(world, tmp_path / "again", recipe(max_steps=2), references=shared), quiet)
     one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "again"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_shared_reference_is_of_one_image_processor(world: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(world / "llava", other)
+    file = other / "processor_config.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["image_processor"]["image_mean"] = [0.1, 0.9, 0.1]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    made = recipe(max_steps=1)
+    run(job(world, tmp_path / "one", made, references=tmp_path / "shared"), quiet)
+    run(replace(job(world, tmp_path / "two", made, references=tmp_path / "shared"), model=str(other)), quiet)
+    run(replace(job(world, tmp_path / "alone", made), model=str(other)), quiet)
+    one, two, alone = (log_of(tmp_path / name)[0]["logps/base"] for name in ("one", "two", "alone"))
+    assert two == alone
+    assert abs(one - two) > 1e-4
 
 
 @pytest.mark.slow
