@@ -239,7 +239,9 @@ def test_the_engine_names_no_benchmark() -> None:
 LIGHT = """
 import json, sys
 from mmalign_eval.cli.main import main
-codes = [main(arguments) for arguments in (["--help"], ["tasks", "list"])]
+verbs = ("mm-ft", "mm-lora", "sft", "bpo", "positives", "negatives", "quality", "probe", "convert", "recipes", "plan")
+tune = [["tune", "--help"], *(["tune", verb, "--help"] for verb in verbs), ["tune", "recipes", "mini-bpo"]]
+codes = [main(arguments) for arguments in (["--help"], *tune, ["tasks", "list"])]
 print(json.dumps({"codes": codes, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
 """
 
@@ -250,5 +252,5 @@ def test_help_and_the_task_list_load_nothing_heavy() -> None:
     assert "Usage" in ran.stdout
     assert "pope" in ran.stdout
     last = json.loads(ran.stdout.splitlines()[-1])
-    assert last["codes"] == [0, 0]
+    assert set(last["codes"]) == {0}
     assert [name for name in HEAVY if name in last["modules"]] == []
