@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     if code == EXIT_INTERRUPTED:
-        print("mmeval: interrupted; what was answered is kept - run the same command again to go on", file=sys.stderr)
+        print("mmeval: interrupted; what was done is kept - run the same command again to go on", file=sys.stderr)
     return code
 
 
