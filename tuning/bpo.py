@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from transformers import AutoProcessor
 
@@ -28,9 +27,8 @@ from .clock import Clock
 from .config import Preference, Recipe, Stage
 from .data import image_refs, used_images
 from .loading import encoder_of, load_llava, load_processor, open_llava
-from .logprobs import inner
 from .looks import Looks
-from .lora import prepare
+from .lora import base_model, prepare
 from .pairs import read_pairs
 from .reference import References, fill, key_of
 from .rows import Pair
@@ -230,7 +228,7 @@ def _trainer(
     stage = job.recipe.tune
     if not held_out:
         stage = stage.model_copy(update={"eval_every": 0})
-    llava = inner(model)
+    llava = base_model(model)
     frozen = None
     if job.recipe.lora is None and held_out:
         frozen = copy.deepcopy(model).eval().requires_grad_(False)
@@ -316,8 +314,8 @@ def _fill(made: BpoTrainer, items: list[Item], tell: Tell) -> None:
     batch = made.args.per_device_eval_batch_size
     share = (made.args.process_index, made.args.world_size)
     fill(made.references, items, made.base_logprobs, batch, count, share, made.sharded)
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+    if trainer.processes() > 1:
+        trainer.wait_for_all()
         made.references.read()
 
 
@@ -385,8 +383,7 @@ def _leave(job: BpoJob, found: _Read, made: BpoTrainer, items: list[Item], facts
         )
         leave_logs(work, final, made.state)
         export.finish(final, job.out)
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+    trainer.wait_for_all()
     return record
 
 

@@ -19,8 +19,9 @@ from transformers import TrainingArguments
 from .batches import EpochOrder, LengthGroups
 from .bpo_pairs import Item
 from .config import Preference
-from .logprobs import Batch, answer_logits, inner, lay_out, lengths, summed, token_logprobs
+from .logprobs import Batch, answer_logits, lay_out, lengths, summed, token_logprobs
 from .looks import Looks
+from .lora import base_model
 from .reference import References, idle, in_batches, switched_off
 from .sharding import FSDPModule, reshard
 from .trainer import WholeCheckpoints
@@ -225,7 +226,7 @@ class BpoTrainer(WholeCheckpoints):
 
     def _divergence(self, batch: Batch, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """KL(tuned || base) `[chosen tokens, 1]` in nats."""
-        if self.base is None and inner(self.model) is self.model:
+        if self.base is None and base_model(self.model) is self.model:
             return torch.zeros(0, 1)
         base = self.model if self.base is None else self.base
         with switched_off(base):

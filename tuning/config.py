@@ -192,6 +192,12 @@ class Recipe(_Part):
                 raise ValueError(f"sources: {key} is no key of a recipe")
         return self
 
+    @property
+    def trains_projector(self) -> bool:
+        """Whether stage 2 trains the projector: always without LoRA, with it in mm-lora and where `preference` says."""
+        asked = self.preference is not None and self.preference.train_projector
+        return self.lora is None or self.method == "mm-lora" or asked
+
 
 @cache
 def recipe_names() -> tuple[str, ...]:

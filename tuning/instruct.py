@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from ..models.tuned import TUNING_FILE
@@ -25,7 +24,7 @@ from .instruct_job import STAGE_1, Found, Given, Job, about_stage_1, finished, r
 from .loading import encoder_of, load_llava
 from .lora import StageName, prepare
 from .sft import Done, SftTrainer, Tell, train_stage
-from .trainer import is_main, processes, wants_bf16, work_folder
+from .trainer import is_main, processes, wait_for_all, wants_bf16, work_folder
 from .workplace import clear, leave_logs, workplace
 
 
@@ -77,11 +76,6 @@ def _meet() -> None:
     PartialState(cpu=not cuda, **({} if cuda else {"backend": "gloo"}))
 
 
-def _wait() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-
-
 # -- the stages -------------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +103,7 @@ def _stage_1(job: Job, found: Found, given: Given, work: Path, reporter: Reporte
         leave_logs(work / "pretrain", final, done.trainer.state)
         export.finish(final, job.stage_1)
         shutil.rmtree(work / "pretrain")
-    _wait()
+    wait_for_all()
     reporter.line(f"stage 1  {_came_to(done)}  {job.stage_1}")
 
 
@@ -133,7 +127,7 @@ def _stage_2(job: Job, found: Found, work: Path, reporter: Reporter) -> dict[str
         record = _record(job, found, final, parts, done, **facts)
         leave_logs(work / "tune", final, done.trainer.state)
         export.finish(final, job.out)
-    _wait()
+    wait_for_all()
     reporter.line(f"{recipe.method:<8} {_came_to(done)}  {job.out}")
     return record
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..models.prefix import block_mask
+from .lora import base_model
 
 Batch = dict[str, torch.Tensor]
 CHOSEN, REJECTED = 0, 1
@@ -103,12 +104,6 @@ def _row(prompt: Sequence[int], answers: Sequence[tuple[int, Sequence[int]]]) ->
     return row
 
 
-def inner(model: Any) -> Any:
-    """The transformers model inside DistributedDataParallel and PEFT."""
-    model = getattr(model, "module", model) if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 @torch.no_grad()
 def tower_features(llava: Any, pixels: torch.Tensor) -> torch.Tensor:
     """What the frozen vision tower makes of images: the projector's input.
@@ -152,7 +147,7 @@ def answer_logits(model: Any, batch: Batch, features: torch.Tensor) -> torch.Ten
     Returns:
         `[N, vocabulary]` in float32.
     """
-    llava = inner(model)
+    llava = base_model(model)
     segments = batch["segments"]
     packed = bool((segments > 1).any())
     mask = block_mask(segments, llava) if packed else (segments >= 0).long()

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..images import open_image
 from ..requests import ImageRef
+from .batches import pixels
 from .logprobs import tower_features
 
 ROOM = 4 * 1024**3  # bytes of features that a process keeps: all of the miniature's, 3,600 of LLaVA-1.5's in bfloat16
@@ -45,6 +45,5 @@ class Looks:
         return torch.stack([(found[ref] if ref in found else self._kept[ref]).to(device) for ref in refs])
 
     def _look(self, refs: Sequence[ImageRef]) -> torch.Tensor:
-        pixels = self.image_processor(images=[open_image(ref) for ref in refs], return_tensors="pt")["pixel_values"]
         self.passes += len(refs)
-        return tower_features(self.llava, pixels)
+        return tower_features(self.llava, pixels(refs, self.image_processor))

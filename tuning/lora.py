@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -30,9 +30,10 @@ _LORA = re.compile(r"\.lora_[AB]\.")
 _COPY = ".modules_to_save."  # PEFT trains a copy of a whole module; the original stays for `disable_adapter`
 
 
-def base_model(model: nn.Module) -> LlavaForConditionalGeneration:
-    """The LLaVA itself, without PEFT's wrapping."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator,return-value]
+def base_model(model: Any) -> LlavaForConditionalGeneration:
+    """The LLaVA itself, inside DistributedDataParallel and PEFT."""
+    model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -106,7 +107,7 @@ def prepare(model: nn.Module, recipe: Recipe, stage: StageName, seed: int = 0) -
         The model, wrapped by PEFT where LoRA trains.
     """
     if stage == "tune" and recipe.lora is not None:
-        model = add_lora(model, recipe.lora, trains_projector(recipe), seed)
+        model = add_lora(model, recipe.lora, recipe.trains_projector, seed)
     else:
         wanted = trainable_names(model, recipe, stage)
         for name, parameter in model.named_parameters():
@@ -119,11 +120,6 @@ def prepare(model: nn.Module, recipe: Recipe, stage: StageName, seed: int = 0) -
     return model
 
 
-def trains_projector(recipe: Recipe) -> bool:
-    """Whether the projector trains beside LoRA: in mm-lora, and where a preference recipe says so."""
-    return recipe.method == "mm-lora" or (recipe.preference is not None and recipe.preference.train_projector)
-
-
 def trainable_names(model: nn.Module, recipe: Recipe, stage: StageName = "tune") -> set[str]:
     """Names of the parameters that train in a stage, told by the names alone.
 
@@ -133,7 +129,7 @@ def trainable_names(model: nn.Module, recipe: Recipe, stage: StageName = "tune")
         stage: As in `prepare`.
     """
     lora = stage == "tune" and recipe.lora is not None
-    projector = stage == "pretrain" or not lora or trains_projector(recipe)
+    projector = stage == "pretrain" or recipe.trains_projector
     frozen_layer = ".linear_2." if _is_linear(model) else None
 
     def trains(name: str) -> bool:

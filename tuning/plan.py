@@ -139,16 +139,13 @@ def _run(name: str, recipe: Recipe, stage: Stage, data: Data, shape: Shape, leng
     if text < 1:
         raise BadInput(f"{name}: rows of {length} tokens have no room beside {shape.image_tokens} image tokens")
     lora = recipe.lora if tune else None
-    trains_projector = lora is None or recipe.method == "mm-lora"
-    if recipe.preference is not None and recipe.preference.train_projector:
-        trains_projector = True
     return Run(
         rows=stage.micro_batch,
         length=length,
         learnt=text,
         lora=lora.r if lora else 0,
         dropout=lora.dropout if lora and recipe.method != "bpo" else 0.0,
-        projector=trains_projector,
+        projector=not tune or recipe.trains_projector,
         language=tune,
         pairs=recipe.method == "bpo",
         bf16=stage.precision != "fp32",

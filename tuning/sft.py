@@ -82,7 +82,7 @@ class SftTrainer(WholeCheckpoints):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """This micro-batch's part of the mean over the step's learnt tokens."""
-        logps, rows = learnt_logps(model, base_model(self.model), inputs)  # type: ignore[arg-type]
+        logps, rows = learnt_logps(model, base_model(self.model), inputs)
         if self.answers:
             sums = torch.zeros(len(inputs["labels"]), device=logps.device)
             self._sums.append(sums.index_add(0, rows, logps.detach()))

@@ -26,6 +26,7 @@ from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from ..errors import BadInput
 from .config import Stage
+from .lora import base_model
 
 LOG_FILE = "log.jsonl"  # one JSON object a line, `step` in each; `mmeval report --training` draws it
 WEIGHTS_FILE = "trainable.safetensors"  # of a checkpoint to resume from: the weights that train, by name
@@ -141,7 +142,7 @@ class WholeCheckpoints(Trainer):
         self.remove_callback(PrinterCallback)
         self._aside: Path | None = None
         if self.args.activation_checkpointing:  # for the language model: Trainer would do the frozen tower too
-            _language_model(self.model).activation_checkpointing_enable(
+            base_model(self.model).model.language_model.activation_checkpointing_enable(
                 activation_checkpointing_kwargs=self.args.activation_checkpointing_kwargs
             )
             self.args.activation_checkpointing = False
@@ -183,7 +184,7 @@ class WholeCheckpoints(Trainer):
         self._aside = work / _ASIDE
         if self.args.should_save and self._aside.exists():
             shutil.rmtree(self._aside)
-        _wait()  # nobody writes into what is being removed
+        wait_for_all()  # nobody writes into what is being removed
         try:
             with disk_errors(f"checkpoint {target}"):
                 super()._save_checkpoint(model, trial)
@@ -192,14 +193,14 @@ class WholeCheckpoints(Trainer):
             raise
         finally:
             self._aside = None
-        _wait()  # until everybody's part is there
+        wait_for_all()  # until everybody's part is there
         if self.args.should_save:
             if target.exists():
                 shutil.rmtree(target)
             (work / _ASIDE / target.name).rename(target)
             shutil.rmtree(work / _ASIDE)
             self._forget_old()
-        _wait()
+        wait_for_all()
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside or super()._get_output_dir(trial))
@@ -234,17 +235,12 @@ class WholeCheckpoints(Trainer):
                 value.copy_(stored[name])
 
 
-def _language_model(model: Any) -> Any:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.model.language_model
-
-
 def _trainable(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _wait() -> None:
-    """For all processes of the training."""
+def wait_for_all() -> None:
+    """Until every process of the training is here."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
 
