@@ -90,7 +90,7 @@ def select(pairs: Sequence[Pair], preference: Preference, data: Data, seed: int)
     if data.samples:
         if data.samples > len(train):
             raise BadInput(f"data.samples={data.samples}: only {len(train)} pairs are left to draw from")
-        drawn = _drawn(train, data.samples, seed)
+        drawn = (_drawn_in_balance if preference.balance else _drawn)(train, data.samples, seed)
         train = drop(train, "not drawn", lambda p: p.id not in drawn)
     if not train:
         raise BadInput(f"no pair is left to train on: {said(counts)}")
@@ -128,13 +128,33 @@ def _held_out(images: set[str], share: float, seed: int) -> set[str]:
 
 def _surplus(pairs: Sequence[Pair], seed: int) -> set[str]:
     """Ids of pairs to leave out so that as many chosen answers say yes as say no."""
-    said_so: dict[str, list[str]] = {"yes": [], "no": []}
+    said_so = [[pair.id for pair in some] for kind, some in _by_what_is_said(pairs).items() if kind]
+    fewest = min(map(len, said_so))
+    return {name for ids in said_so for name in sorted(ids, key=lambda i: _order(i, seed))[fewest:]}
+
+
+def _by_what_is_said(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """Pairs by what their chosen answer begins with: `yes`, `no`, or neither (under the empty text)."""
+    found: dict[str, list[Pair]] = {"yes": [], "no": [], "": []}
     for pair in pairs:
-        found = _YES_NO.match(pair.chosen)
-        if found:
-            said_so[found[1].lower()].append(pair.id)
-    fewest = min(len(ids) for ids in said_so.values())
-    return {name for ids in said_so.values() for name in sorted(ids, key=lambda i: _order(i, seed))[fewest:]}
+        word = _YES_NO.match(pair.chosen)
+        found[word[1].lower() if word else ""].append(pair)
+    return found
+
+
+def _drawn_in_balance(pairs: Sequence[Pair], count: int, seed: int) -> set[str]:
+    """Ids of a sample from pairs in balance that is in balance again, each kind of answer with about its share.
+
+    Raises:
+        BadInput: An odd number of pairs that all say yes or no.
+    """
+    kinds = _by_what_is_said(pairs)
+    each = count * len(kinds["yes"]) // len(pairs)
+    each += max(0, -((2 * each + len(kinds[""]) - count) // 2))  # as many more as the others are too few
+    if 2 * each > count:
+        raise BadInput(f"data.samples={count}: preference.balance takes as many yes as no: give an even number")
+    shares = {"yes": each, "no": each, "": count - 2 * each}
+    return {name for kind, some in kinds.items() for name in _drawn(some, shares[kind], seed)}
 
 
 def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> set[str]:

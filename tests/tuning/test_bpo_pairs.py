@@ -87,6 +87,23 @@ def test_samples_are_drawn_in_proportion_to_the_sources(sources: list[str], data
     assert select(pairs, Preference(), Data(samples=count), 3).train == found
 
 
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_sample_of_balanced_pairs_is_balanced(yes: int, no: int, other: int, data: st.DataObject) -> None:
+    said = ["Yes, there is."] * yes + ["no"] * no + ["Nothing of the kind."] * other
+    pairs = [pair(i, text, source="ab"[i % 2]) for i, text in enumerate(said)]
+    left = 2 * min(yes, no) + other
+    count = data.draw(st.integers(1, max(1, left)))
+    if left < count or (not other and count % 2):
+        with pytest.raises(BadInput, match=r"no pair is left|are left to draw|give an even number"):
+            select(pairs, Preference(balance=True), Data(samples=count), 3)
+        return
+    found = Counter(p.chosen for p in select(pairs, Preference(balance=True), Data(samples=count), 3).train)
+    assert found.total() == count
+    assert found["Yes, there is."] == found["no"]
+    assert abs(found["Nothing of the kind."] - count * other / left) <= 2
+
+
 def test_more_samples_than_pairs_is_refused() -> None:
     with pytest.raises(BadInput, match="only 1 pairs are left"):
         select([pair(0)], Preference(), Data(samples=2), 0)
