@@ -46,7 +46,12 @@ def workplace(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         except OSError as error:
             raise BadInput(f"{work}: another training is at work in it; wait for it, or give another --out") from error
         _claim(work, json.loads(json.dumps(about)))
-        yield work
+        try:
+            yield work
+        except BadInput:
+            if not _worth_keeping(work):
+                clear(work)
+            raise
     finally:
         os.close(lock)
 
@@ -58,7 +63,7 @@ def _claim(work: Path, about: dict[str, Any]) -> None:
     except ValueError:
         found = {}
     other = sorted(_differences(found, about))
-    if other and any(work.rglob("checkpoint-*")):  # else there is nothing to lose: what was wrong has been put right
+    if other and _worth_keeping(work):  # else what was wrong has been put right
         shown = ", ".join(other[:4]) + (", ..." if len(other) > 4 else "")
         raise BadInput(
             f"{work}: an unfinished training of something else is there (differs in {shown}); "
@@ -68,6 +73,11 @@ def _claim(work: Path, about: dict[str, Any]) -> None:
         aside = file.with_suffix(".new")
         aside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         aside.replace(file)
+
+
+def _worth_keeping(work: Path) -> bool:
+    """Whether hours may have gone into it: checkpoints, or reference log-probabilities."""
+    return any(found for kind in ("checkpoint-*", "reference-*") for found in work.rglob(kind))
 
 
 def _differences(found: Any, wanted: Any, at: str = "") -> Iterator[str]:

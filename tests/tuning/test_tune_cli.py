@@ -270,6 +270,7 @@ def test_what_was_wrong_before_the_first_checkpoint_can_be_put_right(command: Co
     parts = ["--init", command.llava, "--language", nano_lm]
     assert command("mm-ft", "--seed", "-1", parts=parts) == 2
     assert command("mm-ft", "--set", "tune.max_length=8", parts=parts) == 2
+    assert not list(command.out.parent.iterdir())
     assert command("mm-ft", parts=parts) == 0
 
 
