@@ -288,7 +288,7 @@ _WORDS = (
     "{%- set system, turns = words(messages[0]['content']), messages[1:] -%}"
     "{%- else -%}{%- set system, turns = SYSTEM, messages -%}{%- endif -%}"
 )
-_JINJA = {  # the forms that trainings use (tuning/segments.py): PROTOCOLS of LLaVA's train.py and conversation.py
+_JINJA = {  # the forms that trainings use (tuning/segments.py): those of LLaVA's train.py and conversation.py
     "v1": (
         "{%- if system -%}{{ system + ' ' }}{%- endif -%}"
         "{%- for turn in turns -%}"

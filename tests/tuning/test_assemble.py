@@ -177,6 +177,12 @@ def test_chat_templates_are_the_named_ones(name: str, known: str, prompt: Prompt
     assert said == templates.render(known, prompt)
 
 
+@pytest.mark.parametrize(("template", "shown"), [("v0", "v0"), ("plain", "v1")])
+def test_the_processor_carries_the_trainings_chat_template(template: Any, shown: str) -> None:
+    _, processor = assemble(str(nano("llama")), str(nano("llava")), "linear", 0, template=template)
+    assert processor.chat_template == chat_template(shown)
+
+
 def test_the_chat_template_puts_the_image_in_front_of_the_question() -> None:
     turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
     tokenizer = AutoTokenizer.from_pretrained(nano("llama"))
