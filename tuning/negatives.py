@@ -247,6 +247,10 @@ def make_requests(
 def _injector_template(adapter: ModelAdapter, plan: Plan) -> str:
     """Vicuna's, as the authors', for the backbone and wherever texts are sent as they are; else the model's own."""
     if plan.injector == BACKBONE:
+        try:
+            adapter.check(Generate(Prompt("question", template=TEMPLATE), injection_params(1)))
+        except Refused as error:
+            raise BadInput(f"--injector {BACKBONE}: {adapter.name}: {error}; or give another --injector") from error
         return TEMPLATE
     try:
         adapter.check(Generate(Prompt("question"), injection_params(1)))

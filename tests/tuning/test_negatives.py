@@ -179,6 +179,12 @@ def test_a_server_that_has_a_template_keeps_it(images: Path, api: str, template:
     adapter.check(request)
 
 
+def test_a_server_is_no_backbone_in_the_authors_template(images: Path) -> None:
+    chat = OpenAIModel("x", "http://127.0.0.1:1/v1", api="chat")
+    with pytest.raises(BadInput, match=r"--injector backbone: x: .*; or give another --injector"):
+        make_requests("injected", chat, POSITIVES, images, Plan(how=("injected",)))
+
+
 def test_missing_images_are_told_before_anything_is_asked(images: Path, store: Store, scripted: Any) -> None:
     opened = scripted(lambda request: said("x"))
     (images / "1.png").unlink()
