@@ -118,6 +118,19 @@ def test_an_unknown_arm_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" in capsys.readouterr().err
 
 
+def test_the_plan_is_of_the_size_and_scenes_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    printed = {}
+    for options in ((), ("--full",), ("--choose",)):
+        assert main(["lab", "--plan", "--out", str(tmp_path / "none"), *options]) == 0
+        printed[options] = capsys.readouterr().out
+    assert "--seed 2" in printed["--full",]
+    assert "--seed 2" not in printed[()]
+    assert "data choose" in printed["--choose",]
+    assert "data judge" not in printed["--choose",]
+    assert main(["lab", "--full", "--smoke"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
 def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every kind of step, trained for two steps: files and page, no effect."""
     lab, board = tmp_path / "lab", tmp_path / "board"

@@ -85,6 +85,17 @@ def test_summary_of_two_pairs() -> None:
     assert "anchor" not in summary(told, Preference())
 
 
+def test_the_anchor_is_nats_a_token_of_the_chosen_answer(world: Path, tmp_path: Path) -> None:
+    losses = []
+    for anchor in (0.0, 0.5):
+        trainer = trainer_of(world, tmp_path / str(anchor), recipe(preference={"anchor": anchor}))
+        items = list(trainer.train_dataset)[:4]  # type: ignore[arg-type]
+        losses.append(trainer.compute_loss(trainer.model, trainer.collate(items)).item())  # type: ignore[arg-type]
+    known = [trainer.references.known[item.key][0] / len(item.ids.chosen) for item in items]
+    assert losses[0] == pytest.approx(math.log(2), rel=1e-5)  # nothing is trained yet: B of zeros
+    assert losses[1] - losses[0] == pytest.approx(-0.5 * sum(known) / 4, rel=1e-4)
+
+
 def test_displacement_is_said_from_held_out_pairs_where_there_are_any() -> None:
     train = {"logps/base": -9.0, "logps/chosen": -8.0}
     held = {"eval_logps/base": -9.0, "eval_logps/chosen": -10.0}

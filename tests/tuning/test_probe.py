@@ -237,6 +237,20 @@ def test_the_command_on_the_miniature(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out" / "responses.md").exists()
 
 
+def test_the_commands_options_reach_the_plan(
+    tmp_path: Path, nano_llava: Path, llava_data: LlavaData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(next(llava_data.images.iterdir()))
+    given = ["--model", f"hf:{nano_llava}", "-M", "batch_rows=1", "--image", image, "--out", str(tmp_path / "out")]
+    asked = ["--words", "cup", "--answer-prefix", "There is a red", "--of-steps", "2001", "--steps", "0,2000"]
+    how = ["--on", "pixels", "--scale", "2", "--seed", "3", "--responses", "--max-new-tokens", "4"]
+    assert main(["tune", "probe", *given, *asked, *how]) == 0
+    kept = (tmp_path / "out" / "probe.json").read_text(encoding="utf-8")
+    assert all(part in kept for part in ("There is a red", "2001", "pixels"))
+    assert (tmp_path / "out" / "responses.md").exists()
+    assert 'the next word after "There is a red"' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
