@@ -193,10 +193,7 @@ def _model(job: BpoJob) -> nn.Module:
     """The LLaVA with its weights, what trains set and dropout off."""
     half = _frozen_in_half(job) and not job.fsdp  # shards must be all of one type
     llava, _ = load_llava(job.model, torch.bfloat16 if half else torch.float32, job.adapter)
-    recipe = job.recipe
-    if recipe.lora is not None:
-        recipe = recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"dropout": 0.0})})
-    model = prepare(llava, recipe, "tune", job.seed)
+    model = prepare(llava, job.recipe, "tune", job.seed)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
