@@ -250,8 +250,8 @@ def finished(job: Job, found: Found) -> dict[str, Any] | None:
 
 def _check_stage_1(job: Job, found: Found, given: Given) -> None:
     file = job.stage_1 / TUNING_FILE
-    record = read_json(file) if file.is_file() else {}
-    if record.get("about") != json.loads(json.dumps(about_stage_1(job, found, given))):
+    record = read_json(file) if file.is_file() else None
+    if not isinstance(record, dict) or record.get("about") != json.loads(json.dumps(about_stage_1(job, found, given))):
         raise BadInput(
             f"{job.stage_1}: another stage 1 is there; give another --out, move it away, "
             f"or go on from it with --init {job.stage_1}"

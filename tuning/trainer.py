@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from ..errors import BadInput
@@ -152,7 +153,7 @@ class WholeCheckpoints(Trainer):
     ) -> TrainOutput:
         """Trains; from the checkpoint of the last step, only its weights are taken (Trainer would do one step more)."""
         if resume_from_checkpoint:
-            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            state = _read_state(Path(resume_from_checkpoint))
             stops = [back.stop_after for back in self.callback_handler.callbacks if isinstance(back, PlainLog)]
             if state.global_step >= (max(stops, default=0) or state.max_steps):
                 self._load_from_checkpoint(resume_from_checkpoint)
@@ -197,6 +198,9 @@ class WholeCheckpoints(Trainer):
         if self.args.should_save:
             if target.exists():
                 shutil.rmtree(target)
+            for file in (work / _ASIDE / target.name).iterdir():  # a name must not reach the disk before its content
+                with file.open("rb") as stream:
+                    os.fsync(stream)
             (work / _ASIDE / target.name).rename(target)
             shutil.rmtree(work / _ASIDE)
             self._forget_old()
@@ -224,15 +228,37 @@ class WholeCheckpoints(Trainer):
         try:
             stored = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise BadInput(
-                f"{file} cannot be read ({error}); remove {file.parent} to go on from an earlier one"
-            ) from error
+            raise _damaged(file, error) from error
         wanted = _trainable(self.model)
         if {n: v.shape for n, v in stored.items()} != {n: v.shape for n, v in wanted.items()}:
             raise BadInput(f"{file} is of another training: remove {file.parent.parent} to begin anew")
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(stored[name])
+
+
+def _read_state(folder: Path) -> TrainerState:
+    """Trainer's state in a checkpoint to resume from, all of whose files are looked at.
+
+    Raises:
+        BadInput: One is missing or cut off.
+    """
+    named = [folder / OPTIMIZER_NAME, folder / SCHEDULER_NAME]
+    for file in sorted({*named, *folder.glob("*.pth")}):
+        try:
+            with zipfile.ZipFile(file):  # torch.save's; the directory that it reads stands at the end
+                pass
+        except (OSError, zipfile.BadZipFile) as error:
+            raise _damaged(file, error) from error
+    file = folder / TRAINER_STATE_NAME
+    try:
+        return TrainerState.load_from_json(str(file))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> BadInput:
+    return BadInput(f"{file} cannot be read ({error}); remove {file.parent} to go on from an earlier one")
 
 
 def _trainable(model: Any) -> dict[str, torch.Tensor]:

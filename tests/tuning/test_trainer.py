@@ -114,6 +114,22 @@ def test_other_errors_are_not_the_disks() -> None:
         raise RuntimeError("shapes differ")
 
 
+def test_every_file_of_a_checkpoint_is_looked_at(nano_llava: Path, llava_data: LlavaData, tmp_path: Path) -> None:
+    train(nano_llava, llava_data, tmp_path, recipe(max_steps=3))
+    files = sorted((tmp_path / "checkpoint-3").iterdir())
+    assert len(files) == 5
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(BadInput, match=f"{file.name} cannot be read .* remove .*checkpoint-3 to go on") as caught:
+            train(nano_llava, llava_data, tmp_path, recipe())
+        assert "\n" not in str(caught.value)
+        file.write_bytes(whole)
+    (tmp_path / "checkpoint-3" / "optimizer.pt").unlink()  # Trainer would begin with a new one
+    with pytest.raises(BadInput, match=r"optimizer.pt cannot be read"):
+        train(nano_llava, llava_data, tmp_path, recipe())
+
+
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_a_damaged_or_foreign_checkpoint_is_refused(
     nano_llava: Path, llava_data: LlavaData, tmp_path: Path, damage: str

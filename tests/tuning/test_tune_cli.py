@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -269,6 +270,11 @@ def test_interrupted_it_exits_130_and_goes_on_to_the_same(
 def test_what_was_wrong_before_the_first_checkpoint_can_be_put_right(command: Command, nano_lm: Path) -> None:
     parts = ["--init", command.llava, "--language", nano_lm]
     assert command("mm-ft", "--seed", "-1", parts=parts) == 2
+    stage_1 = command.out.with_name("out.stage1")
+    stage_1.mkdir()
+    (stage_1 / "mmeval.json").write_text("[3]")
+    assert command() == 2
+    shutil.rmtree(stage_1)
     assert command("mm-ft", "--set", "tune.max_length=8", parts=parts) == 2
     assert not list(command.out.parent.iterdir())
     assert command("mm-ft", parts=parts) == 0
