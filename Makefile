@@ -2,7 +2,7 @@
 #
 #   make demo        set up, score the miniature, compare, leaderboard, report
 #   make lab         both papers in miniature, one training seed (LAB=DIR); make lab-full: three, onto the leaderboards
-#   make test        the tests (minutes)       ARGS="-k store" selects, ARGS=-n0 runs them in one process
+#   make test        the tests (minutes)       ARGS="-k store" selects
 #   make test-slow   the slow tests
 #   make lint types  ruff and mypy
 #   make pages       whether the leaderboards' pages are what their files give
@@ -16,8 +16,7 @@ ARGS ?=
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DECLARED := pyproject.toml setup.py constraints.txt
-# Two processes of one thread each; a file's tests share what they set up, so files stay whole.
-PYTEST := $(BIN)/python -m pytest -rs --durations=15 -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -rs --durations=15
 
 .PHONY: demo lab lab-full install dev test test-slow lint types pages clean
 .DELETE_ON_ERROR:
