@@ -2,7 +2,7 @@
 #
 #   make demo        set up, score the miniature, compare, leaderboard, report
 #   make lab         both papers in miniature, one training seed (LAB=DIR); make lab-full: three, onto the leaderboards
-#   make test        the tests (minutes)       ARGS="-k store" selects
+#   make test        the tests (minutes)       ARGS="-k store" selects, ARGS=-n0 runs them in one process
 #   make test-slow   the slow tests
 #   make lint types  ruff and mypy
 #   make pages       whether the leaderboards' pages are what their files give
@@ -63,8 +63,9 @@ $(VENV)/.installed-dev: $(DECLARED) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[test,dev]'
 	@touch $(VENV)/.installed $@
 
+# Two processes of one thread each; a file's tests share what they set up, so files stay whole.
 test: dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 test-slow: dev
 	$(PYTEST) -m slow $(ARGS)
