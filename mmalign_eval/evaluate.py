@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from .requests import Choose
 from .results import Result, digest_json, model_folder, read_result, result_stem, signature, write_result
 from .scoring import described, judged, score, summarize
 from .store import Store
+
+LOCKS = ".locks"  # folder of one file for each model whose results are in the output folder
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class _Run:
     def real(self, adapters: Sequence[ModelAdapter]) -> RunOutcome:
         """Answers and scores everything."""
         out = Path(self.config.out)
-        with _locked(out):
+        with _locked(out, (adapter.name for adapter in adapters)):
             store = Store(self.config.store or out / "store.sqlite")
             try:
                 judge = open_judge(self.config, store)
@@ -319,25 +321,26 @@ def _model_folder(out: Path, adapter: ModelAdapter) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Holds the output folder for this process; the lock goes with the process, however it ends."""
+def _locked(out: Path, models: Iterable[str]) -> Iterator[None]:
+    """Holds the models' places in the output folder for this process; a lock goes with the process, however it ends."""
     import fcntl
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("a+")
-    except OSError as error:
-        raise BadInput(f"--out {out}: cannot write there ({error.strerror})") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise BadInput(
-                f"--out {out}: another run (process {file.read().strip() or 'unknown'}) is writing there; "
-                f"wait for it or give another --out (--store can be shared)"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with contextlib.ExitStack() as held:
+        for name in sorted(set(map(model_folder, models))):
+            try:
+                (out / LOCKS).mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((out / LOCKS / name).open("a+"))
+            except OSError as error:
+                raise BadInput(f"--out {out}: cannot write there ({error.strerror})") from error
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise BadInput(
+                    f"--out {out}: another run (process {file.read().strip() or 'unknown'}) is writing results of "
+                    f"{name} there; wait for it or give another --out (--store can be shared)"
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield

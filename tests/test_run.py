@@ -314,7 +314,7 @@ class TestConfig:
         assert expected in one_line(capsys.readouterr().err)
 
 
-def test_two_runs_on_one_output_folder_at_once(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_of_one_model_in_one_output_folder_at_once(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
     code = f"from mmalign_eval.cli.main import main; main({toy.arguments('-M', 'delay=0.1')!r})"
     first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -325,6 +325,11 @@ def test_two_runs_on_one_output_folder_at_once(toy: Toy, capsys: pytest.CaptureF
         line = one_line(capsys.readouterr().err)
         assert f"process {first.pid}" in line
         assert "another --out" in line
+        (toy.root / "other.yaml").write_text("- {text: 'yes'}\n")  # another model is let in, to the same store
+        words = [word.replace("script.yaml", "other.yaml") for word in toy.arguments()]
+        assert main(words) == 0
+        assert first.poll() is None
+        assert read_result(toy.root / "out" / "other" / "toy.json")["counts"]["n_error"] == 0
     finally:
         first.kill()
         first.wait()

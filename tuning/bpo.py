@@ -141,7 +141,7 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
     if outcome:
         tell(outcome["verdict"])
     if job.fsdp:
-        sharding.unshard(made.model)  # type: ignore[arg-type]
+        sharding.unshard(made.model)
     return _leave(job, found, made, [*train, *held_out], {"displacement": outcome} if outcome else {})
 
 
@@ -288,7 +288,7 @@ def _writer(job: BpoJob, rank: int) -> str:
 
 def _drawn(made: BpoTrainer, stage: Stage) -> list[Item]:
     """The pairs that the training will see: not all of them where it ends before the first epoch does."""
-    items: list[Item] = made.train_dataset  # type: ignore[assignment]
+    items = made.items
     limits = [steps for steps in (stage.max_steps, stage.stop_after) if steps]
     if not limits or min(limits) * stage.batch >= len(made.order):
         return items

@@ -101,7 +101,7 @@ class BpoTrainer(WholeCheckpoints):
             callbacks=[*(callbacks or []), EpochOrder(order)],
             projector_lr=projector_lr,
         )
-        self.order = order
+        self.order, self.items = order, list(train)
         self.model_accepts_loss_kwargs = True  # the loss comes divided by the pairs of the whole step
         self.preference, self.looks, self.references = preference, looks, references
         self.held_out, self.collate, self.base = list(held_out), collate, base

@@ -143,14 +143,14 @@ def _train(
     if job.fsdp:
         from .sharding import wrap_for_trainer
 
-        kind = wrap_for_trainer(SftTrainer)  # type: ignore[assignment]
+        kind = wrap_for_trainer(SftTrainer)
     tell = reporter.stage("stage 1" if name == "pretrain" else job.recipe.method)
     answers = job.recipe.method == "sft"
     done = train_stage(model, processor, given.rows, given.stage, work / name, job.seed, tell, answers, kind)
     if job.fsdp:
         from .sharding import unshard
 
-        unshard(done.trainer.model)  # type: ignore[arg-type]
+        unshard(done.trainer.model)
     return done
 
 

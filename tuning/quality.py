@@ -187,5 +187,8 @@ NOTES = (
 
 
 def _shown(objects: Mapping[str, Any] | None) -> tuple[str, str]:
-    shares = [None, None] if objects is None else [objects["new"], objects["with_new"]]
-    return tuple("-" if share is None else f"{share:.0%}" for share in shares)  # type: ignore[return-value]
+    def shown(key: str) -> str:
+        share = None if objects is None else objects[key]
+        return "-" if share is None else f"{share:.0%}"
+
+    return shown("new"), shown("with_new")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,8 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from ..errors import BadInput
+
+T = TypeVar("T", bound=Trainer)
 
 
 def mesh_of_all(device: str) -> DeviceMesh:
@@ -134,7 +136,7 @@ def full_state(model: nn.Module, trained_only: bool = False) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def unshard(model: nn.Module) -> nn.Module:
+def unshard(model: Any) -> nn.Module:
     """Makes a sharded model an ordinary one again, on the first process' CPU; all processes call it together.
 
     On the others its weights are left without storage (device `meta`): they must not be used.
@@ -230,7 +232,7 @@ def _plain(optimizer: Any) -> torch.optim.Optimizer:
     return getattr(optimizer, "optimizer", optimizer)
 
 
-def wrap_for_trainer(trainer: type[Trainer], methods: tuple[str, ...] = ()) -> type[Trainer]:
+def wrap_for_trainer(trainer: type[T], methods: tuple[str, ...] = ()) -> type[T]:
     """The same Trainer, with its model sharded over the processes.
 
     Args:
@@ -242,4 +244,5 @@ def wrap_for_trainer(trainer: type[Trainer], methods: tuple[str, ...] = ()) -> t
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         mesh_of_all("cpu")  # says why not
-    return type(f"Sharded{trainer.__name__}", (_Sharded, trainer), {"forward_methods": methods})
+    made: type[T] = type(f"Sharded{trainer.__name__}", (_Sharded, trainer), {"forward_methods": methods})
+    return made

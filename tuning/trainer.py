@@ -163,10 +163,10 @@ class WholeCheckpoints(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; the projector in groups of its own where it has another learning rate."""
-        optimizer = super().create_optimizer(model)
+        optimizer, whole = super().create_optimizer(model), base_model(self.model)
         if self.projector_lr is None or any("projector" in group for group in optimizer.param_groups):
             return optimizer
-        apart = {id(p) for n, p in self.model.named_parameters() if "multi_modal_projector" in n}  # type: ignore[union-attr]
+        apart = {id(p) for n, p in whole.named_parameters() if "multi_modal_projector" in n}
         for group in list(optimizer.param_groups):
             inside = [p for p in group["params"] if id(p) in apart]
             group["params"] = [p for p in group["params"] if id(p) not in apart]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -179,14 +179,25 @@ def load() -> Plan:
     return plan
 
 
+def fixed() -> tuple[Any, ...]:
+    """What may not change after the first judged run: arms and their recipes, scenes and data, the claims' rules."""
+    lab, recipes = files("mmalign_eval.lab"), files("mmalign_eval.tuning") / "recipes"
+    own = [lab / name for name in (FILE, "scenes.py", "world.py", "inject.py")]
+    mini = sorted((file for file in recipes.iterdir() if file.name.startswith("mini-")), key=lambda file: file.name)
+    return (*own, *mini, files("mmalign_eval.leaderboards") / "laboratory.yaml")
+
+
 def digest() -> str:
-    """SHA-256 of the arms and of the seeds of the scenes: what is fixed before the judged run."""
-    seeds = (files("mmalign_eval.lab") / "scenes.py").read_bytes()
-    return hashlib.sha256(_text().encode() + seeds).hexdigest()
+    """SHA-256 of the names and contents of what is fixed."""
+    found = hashlib.sha256()
+    for file in fixed():
+        content = file.read_bytes()
+        found.update(f"{file.name} {len(content)}\n".encode() + content)
+    return found.hexdigest()
 
 
 def _text() -> str:
     return str((files("mmalign_eval.lab") / FILE).read_text(encoding="utf-8"))
 
 
-__all__ = ["Arm", "Instruct", "Negatives", "Plan", "Prefer", "Scale", "ScaleName", "Score", "digest", "load"]
+__all__ = ["Arm", "Instruct", "Negatives", "Plan", "Prefer", "Scale", "ScaleName", "Score", "digest", "fixed", "load"]

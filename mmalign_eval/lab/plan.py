@@ -161,7 +161,8 @@ class _Steps:
         )
 
     def _scores(self, arm: str, name: str, scores: Sequence[str], seen: str, told: str) -> Iterator[Step]:
-        """One command for the image tasks, one for the text tasks."""
+        """One command for the image tasks, then one for the text tasks: results of a model are written by one run."""
+        before: tuple[str, ...] = ()
         for data, model in (("", seen), ("mini", told)):
             some = [self.plan.scores[score] for score in scores if self.plan.scores[score].data == data]
             if some and model:
@@ -170,7 +171,8 @@ class _Steps:
                 scenes = () if data else (f"data/{self.scenes}",)
                 minutes = sum(score.minutes for score in some) * self.share
                 where = f"score/{arm}/{name or LLAVA}-{what}"
-                yield Step(where, self._run(model, some, data, where), (*need, *scenes), minutes)
+                yield Step(where, self._run(model, some, data, where), (*need, *scenes, *before), minutes)
+                before = (where,)
 
     def _run(self, model: str, scores: Sequence[Score], data: str, where: str) -> tuple[str, ...]:
         tasks = [task.partition("=") for score in scores for task in score.tasks]

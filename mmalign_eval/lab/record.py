@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from . import arms
 FILE = "registered.json"
 FACTS, LOGS = "laboratory.json", "training"  # beside the results, as `mmeval leaderboard add --as lab` takes them
 PROBE = "probabilities.svg"  # of `mmeval tune probe`
-FIXED = ("arms.yaml", "scenes.py", "world.py", "inject.py")  # what may not change after the first judged run
 
 
 def register(folder: Path) -> dict[str, str]:
     """Notes the commit at which the arms stand, once, before the first judged run in a folder.
 
     Returns:
-        `arms`: SHA-256 of arms and seeds; `commit`: of the last change to them (empty outside a checkout); `date`.
+        `arms`: SHA-256 of all that is fixed (`arms.fixed`); `commit`: of the last change to it (empty outside a
+        checkout); `date`.
 
     Raises:
         BadInput: The folder was registered with other arms, or the arms have changes that are not committed.
@@ -61,21 +62,25 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def commit(place: Path = Path(__file__).parent) -> str:
-    """The last commit that changed the arms or the scenes; empty where there is no checkout.
+def commit(fixed: Sequence[Path] = ()) -> str:
+    """The last commit that changed what is fixed; empty where there is no checkout.
+
+    Args:
+        fixed: Its files; none: `arms.fixed`.
 
     Raises:
         BadInput: They have changes that are not committed.
     """
-    files = [str(place / name) for name in FIXED]
+    files = [str(file) for file in fixed or arms.fixed()]
+    place = Path(files[0]).parent
     try:
         changed = _git(place, "status", "--porcelain", "--", *files)
     except (OSError, subprocess.CalledProcessError):
         return ""
     if changed:
         raise BadInput(
-            "the arms have changes that are not committed: commit them before the first judged run, or try them with "
-            "--choose"
+            f"what is registered has changes that are not committed ({changed.split()[-1]} ...): commit them before "
+            "the first judged run, or try them with --choose"
         )
     return _git(place, "log", "-1", "--format=%H", "--", *files)  # empty where a checkout holds an installed package
 

@@ -208,7 +208,9 @@ def features_weakened(model: Any, refs: Sequence[ImageRef], spec: Weaken) -> Ite
     def put_noise(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return (weakened(inputs[0], _each_part(model, inputs[0], refs), spec), *inputs[1:])
 
-    hook = projector_of(model).register_forward_pre_hook(put_noise)  # type: ignore[union-attr]
+    projector = projector_of(model)
+    assert projector is not None, "a model without one is refused when it is opened"
+    hook = projector.register_forward_pre_hook(put_noise)
     try:
         yield
     finally:

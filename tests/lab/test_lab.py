@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -13,10 +14,11 @@ from mmalign_eval.tuning.config import load_recipe
 
 from mmalign_eval.cli.main import app, main
 from mmalign_eval.errors import BadInput
-from mmalign_eval.lab import record
+from mmalign_eval.lab import arms, record
 from mmalign_eval.lab.arms import Scale, digest, load
-from mmalign_eval.lab.plan import MAKE, steps_of
-from mmalign_eval.lab.steps import check
+from mmalign_eval.lab.arms import fixed as fixed_files
+from mmalign_eval.lab.plan import MAKE, RECIPES, steps_of
+from mmalign_eval.lab.steps import check, wanted
 from mmalign_eval.leaderboard.laboratory import SEED
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,6 +36,20 @@ def test_steps_can_be_done_in_order(size: str) -> None:
     assert all(step.command[0] in ("mmalign_eval", MAKE) for step in steps)
     outs = [step.command[step.command.index("--out") + 1] for step in steps if step.name.startswith("tune/")]
     assert len(outs) == len(set(outs))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_two_runs_write_results_of_one_model_at_once(size: str) -> None:
+    """`mmeval run` refuses the second of them; steps that do not wait for each other may be at work together."""
+    steps = steps_of(load(), scale(size))
+    by_model: dict[str, list[str]] = {}
+    for step in steps:
+        if step.command[1] == "run":
+            by_model.setdefault(step.command[step.command.index("--model") + 1], []).append(step.name)
+    assert any(len(names) > 1 for names in by_model.values())
+    for names in by_model.values():
+        for before, after in itertools.pairwise(names):
+            assert before in {step.name for step in wanted(steps, [after])}
 
 
 def test_three_seeds_of_what_is_claimed_about() -> None:
@@ -98,19 +114,36 @@ def test_uncommitted_arms_are_not_judged(tmp_path: Path) -> None:
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
     git("init")
-    for name in record.FIXED:
-        (tmp_path / name).write_text("1")
+    fixed = [tmp_path / "arms.yaml", tmp_path / "recipes.yaml"]
+    for file in fixed:
+        file.write_text("1")
     with pytest.raises(BadInput, match="not committed"):
-        record.commit(tmp_path)
+        record.commit(fixed)
     git("add", ".")
     git("commit", "-m", "arms")
-    last = record.commit(tmp_path)
+    last = record.commit(fixed)
     assert len(last) == 40
     (tmp_path / "other.txt").write_text("1")
-    assert record.commit(tmp_path) == last
-    (tmp_path / record.FIXED[0]).write_text("2")
-    with pytest.raises(BadInput, match="not committed"):
-        record.commit(tmp_path)
+    assert record.commit(fixed) == last
+    fixed[1].write_text("2")
+    with pytest.raises(BadInput, match="not committed .*recipes.yaml"):
+        record.commit(fixed)
+
+
+def test_all_that_decides_an_arm_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [file.name for file in fixed_files()]
+    used = {f"{recipe}.yaml" for recipe in (*RECIPES.values(), *(arm.recipe for arm in load().instruct))}
+    assert {*used, "arms.yaml", "scenes.py", "world.py", "inject.py", "laboratory.yaml"} <= set(names)
+    before, copies = digest(), [tmp_path / name for name in names]
+    for file, copy in zip(fixed_files(), copies, strict=True):
+        copy.write_bytes(file.read_bytes())
+    monkeypatch.setattr(arms, "fixed", lambda: copies)
+    assert digest() == before
+    for copy in copies:
+        content = copy.read_bytes()
+        copy.write_bytes(content + b" ")
+        assert digest() != before, copy.name
+        copy.write_bytes(content)
 
 
 def test_an_unknown_arm_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_the_anchor_is_nats_a_token_of_the_chosen_answer(world: Path, tmp_path: 
     losses = []
     for anchor in (0.0, 0.5):
         trainer = trainer_of(world, tmp_path / str(anchor), recipe(preference={"anchor": anchor}))
-        items = list(trainer.train_dataset)[:4]  # type: ignore[arg-type]
+        items = trainer.items[:4]
         losses.append(trainer.compute_loss(trainer.model, trainer.collate(items)).item())  # type: ignore[arg-type]
     known = [trainer.references.known[item.key][0] / len(item.ids.chosen) for item in items]
     assert losses[0] == pytest.approx(math.log(2), rel=1e-5)  # nothing is trained yet: B of zeros
@@ -122,7 +122,7 @@ def test_only_lora_trains_and_the_reference_stays(world: Path, tmp_path: Path) -
     for name, parameter in model.named_parameters():
         lora = ".language_model." in name and ".lora_" in name
         assert lora == (not torch.equal(parameter, before[name])), name
-    items = list(trainer.train_dataset)  # type: ignore[arg-type]
+    items = trainer.items
     again = trainer.base_logprobs(items)
     known = torch.tensor([trainer.references.known[item.key] for item in items])
     assert torch.allclose(again, known, rtol=1e-5, atol=1e-4)
@@ -130,7 +130,7 @@ def test_only_lora_trains_and_the_reference_stays(world: Path, tmp_path: Path) -
 
 def test_the_reference_does_not_drift_where_the_projector_trains(world: Path, tmp_path: Path) -> None:
     trainer = trainer_of(world, tmp_path, recipe(preference={"train_projector": True}, lr=2e-2))
-    items = list(trainer.train_dataset)[:4]  # type: ignore[arg-type]
+    items = trainer.items[:4]
     known = torch.tensor([trainer.references.known[item.key] for item in items])
     trainer.train()
     model: Any = trainer.model

@@ -86,7 +86,7 @@ def theirs(world: Path, out: Path, mine: BpoTrainer, **more: Any) -> DPOTrainer:
     """TRL's trainer on the same model, LoRA values, rows and order."""
     llava = LlavaForConditionalGeneration.from_pretrained(world / "llava")
     processor = AutoProcessor.from_pretrained(world / "llava")
-    items: list[Item] = [mine.train_dataset[i] for i in mine.order]  # type: ignore[index]
+    items: list[Item] = [mine.items[i] for i in mine.order]
     given = mine.args
     args = DPOConfig(
         output_dir=str(out), per_device_train_batch_size=given.per_device_train_batch_size,
@@ -154,7 +154,7 @@ def test_every_step_is_trls(world: Path, tmp_path: Path, optimizer: str, layout:
 def test_gradients_are_trls(world: Path, tmp_path: Path, layout: str) -> None:
     mine = ours(world, tmp_path / "ours", layout, batch=8, micro_batch=8)
     trl = theirs(world, tmp_path / "trl", mine)
-    items: list[Item] = [mine.train_dataset[i] for i in mine.order][:8]  # type: ignore[index]
+    items: list[Item] = [mine.items[i] for i in mine.order][:8]
     mine.compute_loss(mine.model, mine.collate(items)).backward()  # type: ignore[arg-type]
     batch = trl.data_collator([{"index": i} for i in range(8)])
     trl.compute_loss(trl.model, batch).backward()
@@ -180,9 +180,9 @@ def test_trl_looks_at_an_image_four_times_where_we_look_once(world: Path, tmp_pa
         hook = tower.register_forward_pre_hook(count, with_kwargs=True)
         if batch is None:
             mine.looks._kept.clear()
-            batch = mine.collate([mine.train_dataset[i] for i in mine.order][:8])  # type: ignore[index]
+            batch = mine.collate([mine.items[i] for i in mine.order][:8])
         trainer.compute_loss(trainer.model, batch)
         hook.remove()
         counts.append(sum(seen))
-    images = len({item.image for item in [mine.train_dataset[i] for i in mine.order][:8]})  # type: ignore[index]
+    images = len({item.image for item in [mine.items[i] for i in mine.order][:8]})
     assert counts == [4 * 8, images]
