@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import BadInput
 from ..requests import ImageRef
+from .choice import held_out, too_long, words
 from .config import Data, Preference
 from .encoding import Encoder
 from .logprobs import PairIds
@@ -59,8 +60,8 @@ def select(pairs: Sequence[Pair], preference: Preference, data: Data, seed: int)
 
     Args:
         pairs: As read.
-        preference: Which to drop, what to balance, which share of the images to hold out.
-        data: Its `samples` are drawn over the sources in proportion to what each has left.
+        preference: What to match and to balance.
+        data: Which to drop and to hold out; `samples` are drawn over the sources in proportion to what each has left.
         seed: Of all choices.
 
     Raises:
@@ -76,11 +77,10 @@ def select(pairs: Sequence[Pair], preference: Preference, data: Data, seed: int)
         counts[reason] += len(some) - len(kept)
         return kept
 
-    most, tolerance = preference.max_words, preference.match_length
-    kept = drop(pairs, f"over {most} words", lambda p: max(_words(p.chosen), _words(p.rejected)) > most)
-    kept = drop(kept, "equal answers", lambda p: p.chosen.strip() == p.rejected.strip())
-    apart = _held_out({pair.image for pair in kept}, preference.held_out, seed)
-    held_out = [pair for pair in kept if pair.image in apart]
+    tolerance = preference.match_length
+    kept = usable(pairs, data, counts)
+    apart = held_out((pair.image for pair in kept), data.held_out, seed)
+    aside = [pair for pair in kept if pair.image in apart]
     train = [pair for pair in kept if pair.image not in apart]
     if tolerance:
         train = drop(train, "lengths too different", lambda p: _length_gap(p) > tolerance)
@@ -94,8 +94,21 @@ def select(pairs: Sequence[Pair], preference: Preference, data: Data, seed: int)
         train = drop(train, "not drawn", lambda p: p.id not in drawn)
     if not train:
         raise BadInput(f"no pair is left to train on: {said(counts)}")
-    counts.update({"train": len(train), "held out": len(held_out)})
-    return Selection(train, held_out, {reason: count for reason, count in counts.items() if count})
+    counts.update({"train": len(train), "held out": len(aside)})
+    return Selection(train, aside, {reason: count for reason, count in counts.items() if count})
+
+
+def usable(pairs: Iterable[Pair], data: Data, counts: Counter[str]) -> list[Pair]:
+    """Pairs without those that have a too long answer or equal answers, which are counted."""
+    kept = []
+    for pair in pairs:
+        if too_long((pair.chosen, pair.rejected), data.max_words):
+            counts[f"over {data.max_words} words"] += 1
+        elif pair.chosen.strip() == pair.rejected.strip():
+            counts["equal answers"] += 1
+        else:
+            kept.append(pair)
+    return kept
 
 
 def said(counts: dict[str, int]) -> str:
@@ -103,27 +116,13 @@ def said(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
 
 
-def _words(text: str) -> int:
-    return len(text.split())
-
-
 def _length_gap(pair: Pair) -> float:
     """By how much the rejected answer's words differ from the chosen one's, as a share of these."""
-    return abs(_words(pair.rejected) - _words(pair.chosen)) / max(1, _words(pair.chosen))
+    return abs(words(pair.rejected) - words(pair.chosen)) / max(1, words(pair.chosen))
 
 
 def _order(text: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}|{text}".encode()).digest()
-
-
-def _held_out(images: set[str], share: float, seed: int) -> set[str]:
-    """Images in an order that depends on nothing but their names, at least one where any are asked for."""
-    if not share:
-        return set()
-    if len(images) < 2:
-        raise BadInput("preference.held_out needs pairs of two images or more: give 0 to train on all")
-    count = min(len(images) - 1, max(1, round(share * len(images))))
-    return set(sorted(images, key=lambda image: _order(image, seed))[:count])
 
 
 def _surplus(pairs: Sequence[Pair], seed: int) -> set[str]:

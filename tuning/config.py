@@ -101,21 +101,17 @@ class Preference(_Part):
 
     Attributes:
         beta: The paper's eta in eq. (4).
-        max_words: Pairs with an answer of more whitespace-separated words are dropped.
         train_projector: Whether the projector is trained too (the released script does; the reference then drifts).
         anchor: Weight of the chosen answer's mean negative log-likelihood a token beside eq. (4); 0: the paper's loss.
         match_length: Most by which the rejected answer's words may differ from the chosen one's, as a share; 0: any.
         balance: As many pairs whose chosen answer says yes as pairs whose chosen answer says no.
-        held_out: Share of the images whose pairs are kept for evaluation.
     """
 
     beta: float = Field(default=0.1, gt=0)
-    max_words: int = Field(default=350, ge=1)
     train_projector: bool = False
     anchor: float = Field(default=0.0, ge=0)
     match_length: float = Field(default=0.0, ge=0)
     balance: bool = False
-    held_out: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Data(_Part):
@@ -127,6 +123,8 @@ class Data(_Part):
         samples: Rows drawn (seeded); 0: all.
         kinds: Only rows of these kinds; empty: all.
         text_only: The same conversations without their images.
+        max_words: Rows with an answer of more whitespace-separated words are dropped; 0: none.
+        held_out: Share of the images whose rows are not trained on; bpo evaluates on them.
     """
 
     name: str = ""
@@ -134,6 +132,8 @@ class Data(_Part):
     samples: int = Field(default=0, ge=0)
     kinds: tuple[Kind, ...] = ()
     text_only: bool = False
+    max_words: int = Field(default=0, ge=0)
+    held_out: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Recipe(_Part):
@@ -182,11 +182,9 @@ class Recipe(_Part):
         if self.method == "mm-ft" and self.lora is not None:
             raise ValueError("method mm-ft trains all weights: `lora` does not belong to it")
         if (self.tune.eval_every and not self.preference) or (self.pretrain and self.pretrain.eval_every):
-            raise ValueError("eval_every: only bpo holds rows out to evaluate on")
-        if self.tune.eval_every and self.preference and not self.preference.held_out:
-            raise ValueError(
-                "tune.eval_every needs pairs to evaluate on: give preference.held_out, a share of the images"
-            )
+            raise ValueError("eval_every: only bpo evaluates while it trains")
+        if self.tune.eval_every and not self.data.held_out:
+            raise ValueError("tune.eval_every needs pairs to evaluate on: give data.held_out, a share of the images")
         for key in self.sources:
             if not _is_key(key):
                 raise ValueError(f"sources: {key} is no key of a recipe")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ..data.files import need, read_json, read_jsonl
 from ..errors import BadInput, did_you_mean
 from ..requests import ImageRef, Sample
+from .choice import held_out, too_long
 from .config import Data, Kind
 from .rows import Conversation
 
@@ -79,7 +80,8 @@ def read_conversations(
         file: List of `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, ...]}`; text-only rows have
             no `image`.
         images: Folder that image names are relative to.
-        data: Kinds, number of rows (a smaller number draws from what a larger one draws), images or not.
+        data: Kinds, longest answer, images to hold out, number of rows (a smaller number draws from what a larger one
+            draws), images or not.
         seed: Of the draw.
         aspect: What is done to images before the processor.
         counts: Filled with what became of the rows.
@@ -95,13 +97,16 @@ def read_conversations(
         conversation = read_row(row, number, where, counts)
         if conversation is not None:
             kind = _KIND_OF_ENDING.get(conversation.id.rpartition("_")[2]) or of_file
-            found.append((replace(conversation, kind=kind), None if data.text_only else row.get("image")))
+            found.append((replace(conversation, kind=kind), row.get("image")))
     found = _of_kinds(found, file, data.kinds, counts)
+    found = _without(found, data, seed, counts)
     found = _drawn(found, data.samples, seed, file, counts)
     if not found:
         why = "; ".join(f"{count} {reason}" for reason, count in counts.dropped.most_common())
         raise BadInput(f"{file}: no rows to train on: {counts.read} read{', ' + why if why else ''}")
     counts.used = len(found)
+    if data.text_only:
+        return [conversation for conversation, _ in found]
     return _with_images(found, file, images, aspect)
 
 
@@ -233,6 +238,16 @@ def _of_kinds(found: list[_Found], file: Path, kinds: tuple[Kind, ...], counts: 
         )
     kept = [entry for entry in found if entry[0].kind in kinds]
     counts.dropped["of another kind"] += len(found) - len(kept)
+    return kept
+
+
+def _without(found: list[_Found], data: Data, seed: int, counts: Counts) -> list[_Found]:
+    """The rows without too long answers and without held-out images."""
+    short = [one for one in found if not too_long((answer for _, answer in one[0].turns), data.max_words)]
+    apart = held_out((name for _, name in short if name), data.held_out, seed)
+    kept = [one for one in short if one[1] not in apart]
+    lost = {f"over {data.max_words} words": len(found) - len(short), "held out": len(short) - len(kept)}
+    counts.dropped.update({reason: count for reason, count in lost.items() if count})
     return kept
 
 

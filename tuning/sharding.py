@@ -153,7 +153,7 @@ def unshard(model: Any) -> nn.Module:
     return model.cpu() if first else model
 
 
-def _forget_sharding(module: nn.Module) -> None:
+def _forget_sharding(module: Any) -> None:
     """Undoes what `fully_shard` did to a module besides its parameters: the class put before its own, and hooks."""
     module.__class__ = next(c for c in type(module).__mro__ if c is not FSDPModule and FSDPModule not in c.__mro__)
     hooks: dict[int, Any]

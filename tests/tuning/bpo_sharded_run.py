@@ -14,14 +14,12 @@ from transformers import TrainerState, TrainingArguments
 
 from .bpo_support import recipe
 
-PREFERENCE = {"held_out": 0.3, "train_projector": True}
 STAGE = {"max_steps": 4, "micro_batch": 1, "lr": 1e-2, "eval_every": 2, "save_every": 2}
 
 
 def job(world: Path, out: Path, merge: bool = False, fsdp: bool = False, lora: bool = True, **stage: Any) -> BpoJob:
     """Of a world of 15 pairs: processes have shares of unlike size, of the reference and of held-out pairs."""
-    preference = PREFERENCE if lora else {"held_out": 0.3}
-    made = recipe(lora, preference, **{**STAGE, **stage})
+    made = recipe(lora, {"train_projector": lora}, data={"held_out": 0.3}, **{**STAGE, **stage})
     return BpoJob(str(world / "llava"), world / "pairs.json", world / "images", out, made, merge=merge, fsdp=fsdp)
 
 

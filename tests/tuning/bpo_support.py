@@ -40,7 +40,9 @@ def _row(i: int, images: int, numbers: np.random.Generator) -> dict[str, Any]:
     return {"id": f"{'ab'[i % 2]}-{i}", "prompt": prompt, "image": f"{i % images}.png", "completions": completions}
 
 
-def recipe(lora: bool = True, preference: dict[str, Any] | None = None, **tune: Any) -> Recipe:
+def recipe(
+    lora: bool = True, preference: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **tune: Any
+) -> Recipe:
     """A recipe of method bpo for seconds."""
     stage = {
         "lr": 5e-3, "max_steps": 6, "batch": 4, "micro_batch": 2, "warmup": 0.0, "max_length": 512, "precision": "fp32",
@@ -48,7 +50,7 @@ def recipe(lora: bool = True, preference: dict[str, Any] | None = None, **tune: 
     }  # fmt: skip
     content: dict[str, Any] = {
         "name": "nano", "about": "for tests", "method": "bpo", "language": "none", "vision": "none",
-        "projector": "mlp2x_gelu", "tune": stage, "preference": preference or {},
+        "projector": "mlp2x_gelu", "tune": stage, "preference": preference or {}, "data": data or {},
     }  # fmt: skip
     if lora:
         content["lora"] = {"r": 4, "alpha": 8, "dropout": 0.05}

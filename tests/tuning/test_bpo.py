@@ -115,7 +115,7 @@ def test_displacement_is_said_from_held_out_pairs_where_there_are_any() -> None:
 
 
 def test_only_lora_trains_and_the_reference_stays(world: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(world, tmp_path, recipe(preference={"held_out": 0.3}))
+    trainer = trainer_of(world, tmp_path, recipe(data={"held_out": 0.3}))
     model: Any = trainer.model
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trainer.train()
@@ -146,7 +146,7 @@ def test_the_reference_does_not_drift_where_the_projector_trains(world: Path, tm
 
 def test_full_tuning_leaves_the_tower_and_measures_from_the_first_weights(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "full"
-    record = run(job(world, out, recipe(lora=False, preference={"held_out": 0.3}, lr=1e-3, max_steps=3)), quiet)
+    record = run(job(world, out, recipe(lora=False, data={"held_out": 0.3}, lr=1e-3, max_steps=3)), quiet)
     before, after = load_file(world / "llava" / "model.safetensors"), load_file(out / "model.safetensors")
     renamed = {name.replace("vision_tower.vision_model.", "vision_tower."): value for name, value in after.items()}
     before = {name.replace("vision_tower.vision_model.", "vision_tower."): value for name, value in before.items()}
@@ -186,7 +186,7 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> 
 def test_bfloat16_is_near_float32(world: Path, tmp_path: Path) -> None:
     means = {}
     for precision in ("fp32", "bf16"):
-        made = recipe(precision=precision, max_steps=4, preference={"held_out": 0.3})
+        made = recipe(precision=precision, max_steps=4, data={"held_out": 0.3})
         trainer = trainer_of(world, tmp_path / precision, made)
         trainer.train()
         assert trainer.evaluate()["eval_kl"] > 0
@@ -217,7 +217,7 @@ def test_the_anchor_holds_the_chosen_answers(world: Path, tmp_path: Path) -> Non
 
 
 def test_divergence_is_the_definition(world: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(world, tmp_path, recipe(preference={"held_out": 0.3}, lr=1e-2))
+    trainer = trainer_of(world, tmp_path, recipe(data={"held_out": 0.3}, lr=1e-2))
     assert close(trainer.evaluate()["eval_kl"], 0.0)
     trainer.train()
     found = trainer.evaluate()["eval_kl"]
@@ -239,7 +239,7 @@ def test_divergence_is_the_definition(world: Path, tmp_path: Path) -> None:
 def test_what_a_training_leaves(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     told: list[str] = []
-    record = run(job(world, out, recipe(preference={"held_out": 0.3}, eval_every=3), seed=5), told.append)
+    record = run(job(world, out, recipe(data={"held_out": 0.3}, eval_every=3), seed=5), told.append)
     assert sorted(p.name for p in out.iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors", "mmeval.json", "training",
     ]  # fmt: skip
@@ -359,13 +359,13 @@ def dies(self, *given, **named):
     return seen(self, *given, **named)
 bpo_trainer.BpoTrainer.compute_loss = dies
 from mmalign_eval.tuning.bpo import run
-run(job(world, out, recipe(save_every=2, max_steps=7, preference={"held_out": 0.3}, eval_every=3)), print)
+run(job(world, out, recipe(save_every=2, max_steps=7, data={"held_out": 0.3}, eval_every=3)), print)
 """
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_is_the_training_that_was_not_killed(world: Path, tmp_path: Path) -> None:
-    made = recipe(save_every=2, max_steps=7, preference={"held_out": 0.3}, eval_every=3)
+    made = recipe(save_every=2, max_steps=7, data={"held_out": 0.3}, eval_every=3)
     command = [sys.executable, "-c", KILLED, str(world), str(tmp_path / "killed"), "5"]
     died = subprocess.run(command, env=os.environ, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert died.returncode == -signal.SIGKILL, died.stderr

@@ -133,9 +133,7 @@ def test_another_trainings_work_folder_is_left_alone(
 @pytest.mark.slow
 def test_two_processes_are_one(world: Path, tmp_path: Path) -> None:
     results = {}
-    steps = sets(
-        "tune.max_steps=4", "tune.micro_batch=2", "tune.lr=1e-2", "tune.eval_every=2", "preference.held_out=0.3"
-    )
+    steps = sets("tune.max_steps=4", "tune.micro_batch=2", "tune.lr=1e-2", "tune.eval_every=2", "data.held_out=0.3")
     for count in (1, 2):
         out = tmp_path / f"out{count}"
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]

@@ -27,7 +27,7 @@ def test_long_and_equal_pairs_are_dropped_and_counted() -> None:
         pair(0), pair(1, chosen="w " * 351), pair(2, rejected="w " * 350), pair(3, rejected="w " * 351),
         pair(4, chosen="same ", rejected="same"),
     ]  # fmt: skip
-    found = select(pairs, Preference(), Data(), 0)
+    found = select(pairs, Preference(), Data(max_words=350), 0)
     assert [p.id for p in found.train] == ["0", "2"]
     assert found.counts == {"read": 5, "over 350 words": 2, "equal answers": 1, "train": 2}
 
@@ -41,12 +41,12 @@ def test_nothing_left_says_why() -> None:
 @settings(max_examples=60, deadline=None)
 def test_no_image_is_on_both_sides(images: int, share: float, seed: int) -> None:
     pairs = [pair(i, image=f"{i % images}.png") for i in range(3 * images)]
-    found = select(pairs, Preference(held_out=share), Data(), seed)
+    found = select(pairs, Preference(), Data(held_out=share), seed)
     train, held = {p.image for p in found.train}, {p.image for p in found.held_out}
     assert not train & held
     assert len(held) == min(images - 1, max(1, round(share * images)))
     assert len(found.train) + len(found.held_out) == len(pairs)
-    again = select(list(reversed(pairs)), Preference(held_out=share, match_length=0.1), Data(samples=1), seed)
+    again = select(list(reversed(pairs)), Preference(match_length=0.1), Data(samples=1, held_out=share), seed)
     assert {p.image for p in again.held_out} == held  # whatever else differs
 
 

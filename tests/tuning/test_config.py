@@ -44,7 +44,7 @@ def test_extends_holds_what_differs_and_forgets_the_source_of_what_it_changes(tm
     assert child.preference is not None
     assert parent.preference is not None
     assert child.preference.beta == 0.5
-    assert child.preference.held_out == parent.preference.held_out
+    assert child.data == parent.data
     assert child.tune == parent.tune
     assert "preference.beta" in parent.sources
     assert "preference.beta" not in child.sources
@@ -76,8 +76,8 @@ def test_null_takes_a_part_away(tmp_path: Path) -> None:
         (WHOLE.replace("batch: 8", "epochs: .inf, batch: 8"), "tune.epochs: .*finite"),
         (WHOLE.replace("sources: {", "sources: [{").replace("paper}", "paper}]"), "sources: "),
         ("extends: mini-bpo\nsources: [paper]\n", "recipe own: sources: expected keys of the recipe"),
-        (WHOLE.replace("batch: 8", "eval_every: 2, batch: 8"), "eval_every: only bpo holds rows out"),
-        ("extends: mini-bpo\npreference: {held_out: 0}\n", "tune.eval_every needs pairs to evaluate on"),
+        (WHOLE.replace("batch: 8", "eval_every: 2, batch: 8"), "eval_every: only bpo evaluates"),
+        ("extends: mini-bpo\ndata: {held_out: 0}\n", "tune.eval_every needs pairs to evaluate on"),
         ("just words\n", "expected keys and values"),
         ("tune: [1\n", "not valid YAML"),
     ],

@@ -202,6 +202,19 @@ def test_images_of_rows_not_drawn_need_not_be_there(tmp_path: Path) -> None:
     assert found.id == "here_detail"
 
 
+def test_rows_of_held_out_images_and_too_long_answers_are_left_out(tmp_path: Path) -> None:
+    names = draw(tmp_path / "images", 4)
+    some = [row(str(i), ("What?", "A cup."), image=names[i % 4]) for i in range(8)]
+    file = write_rows(tmp_path / "rows.json", [*some, row("long", ("What?", "w " * 9)), row("text", ("Why?", "So."))])
+    counts = Counts()
+    data = Data(max_words=8, held_out=0.25, text_only=True)
+    kept = read_conversations(file, None, data, counts=counts)
+    assert (len(kept), counts.dropped) == (7, {"over 8 words": 1, "held out": 2})
+    assert kept[-1].id == "text"
+    shown = read_conversations(file, tmp_path / "images", data.model_copy(update={"text_only": False}))
+    assert [one.id for one in shown] == [one.id for one in kept]
+
+
 def test_kinds_by_id(tmp_path: Path) -> None:
     endings = ("conv", "detail", "complex", "conversation", "reasoning", "other")
     rows = [row(f"1_{ending}", ("Q", "A")) for ending in endings]

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mmalign_eval.tuning.config import Data
+from mmalign_eval.tuning.bpo_pairs import select
+from mmalign_eval.tuning.config import Data, Preference
 from mmalign_eval.tuning.data import Counts
-from mmalign_eval.tuning.pairs import write_pairs
+from mmalign_eval.tuning.pairs import read_pairs, write_pairs
 from mmalign_eval.tuning.positives import write_positives
 from mmalign_eval.tuning.positives_only import conversations_of, is_preferences
 from mmalign_eval.tuning.rows import Conversation, Pair, Positive
@@ -19,7 +20,7 @@ from mmalign_eval.errors import BadInput
 
 from .conftest import draw, row, write_rows
 
-QUICK = ("tune.max_steps=1", "tune.batch=2", "tune.micro_batch=2", "tune.max_length=200", "lora.r=4")
+QUICK = ("tune.max_steps=1", "tune.batch=2", "tune.micro_batch=2", "tune.max_length=200", "lora.r=4", "data.held_out=0")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,26 @@ def test_they_are_drawn_and_stripped_of_images_alike(home: Path) -> None:
         assert all((c.image is None) == data.text_only for c in found)
     with pytest.raises(BadInput, match="5 samples asked for, 4 there"):
         read(home, "pairs.json", Data(samples=5))
+
+
+def test_they_are_those_that_preference_tuning_learns_from(home: Path, tmp_path: Path) -> None:
+    pairs = read_pairs(home / "pairs.json")
+    pairs[0] = replace(pairs[0], rejected="w " * 9)  # the answer is in the next pair, too
+    pairs[2], pairs[3] = replace(pairs[2], chosen="w " * 9), replace(pairs[3], rejected=pairs[3].chosen)
+    write_pairs(tmp_path / "pairs.json", pairs, "bpo")
+    for data in (Data(max_words=8), Data(held_out=0.3), Data(max_words=8, held_out=0.3)):
+        counts = Counts()
+        found = conversations_of(tmp_path / "pairs.json", home / "images", data, 0, "pad", counts)
+        learnt = select(pairs, Preference(), data, 0).train
+        names = [(c.turns[0], Path(c.image.path).name) for c in found if c.image]
+        assert sorted(names) == sorted({((p.prompt, p.chosen), p.image) for p in learnt})
+        assert counts.dropped.get("over 8 words", 0) == (2 if data.max_words else 0)
+        assert counts.dropped["held out"] == (1 if data.held_out else 0)
+        assert counts.used == len(found) < 4
+    found, counts = read(home, "positives.jsonl", Data(max_words=2))
+    assert (len(found), counts.dropped["over 2 words"]) == (1, 4)
+    with pytest.raises(BadInput, match="no rows to train on: .* over 1 words"):
+        read(home, "pairs.json", Data(max_words=1))
 
 
 def test_a_row_that_is_none_is_named(home: Path, tmp_path: Path) -> None:

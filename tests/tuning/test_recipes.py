@@ -92,7 +92,7 @@ def test_every_value_says_where_it_comes_from(name: str) -> None:
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     told = set(content.get("sources", {}))
     values = leaves({key: value for key, value in content.items() if key not in ("about", "extends", "sources")})
-    miniature = ("method", "language", "vision", "projector", "base", "tower", "preference.held_out")  # its own
+    miniature = ("method", "language", "vision", "projector", "base", "tower")  # its own
     for key in values:
         if name.startswith("mini-") and (key in miniature or key.startswith(("data.", "pretrain_data."))):
             continue
@@ -124,7 +124,8 @@ def test_settings_of_the_papers() -> None:
     bpo, script = load_recipe("llava15-7b-bpo"), load_recipe("llava15-7b-bpo-script")
     assert bpo.preference == script.preference
     assert bpo.preference is not None
-    assert (bpo.preference.beta, bpo.preference.max_words, bpo.preference.train_projector) == (0.1, 350, False)
+    assert (bpo.preference.beta, bpo.data.max_words, bpo.preference.train_projector) == (0.1, 350, False)
+    assert load_recipe("llava15-13b-sft").data.max_words == 350
     assert bpo.lora is not None
     assert script.lora is not None
     assert (bpo.lora.r, script.lora.r, script.lora.alpha) == (64, 32, 256)

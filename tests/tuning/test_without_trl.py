@@ -42,7 +42,7 @@ def test_preference_tuning_runs_without_it(tmp_path: Path) -> None:
     world = make_world(tmp_path, pairs=4)
     words = ["tune", "bpo", "--model", world / "llava", "--pairs", world / "pairs.json", "--images", world / "images",
              "--out", tmp_path / "out", "--recipe", "mini-bpo", "--set", "tune.max_steps=1", "--set", "tune.batch=2",
-             "--set", "tune.micro_batch=2", "--set", "tune.eval_every=0", "--set", "preference.held_out=0"]  # fmt: skip
+             "--set", "tune.micro_batch=2", "--set", "tune.eval_every=0", "--set", "data.held_out=0"]  # fmt: skip
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT, json.dumps([str(word) for word in words])],
         capture_output=True, text=True, check=False, cwd=tmp_path,
