@@ -32,7 +32,7 @@ from .lora import base_model, prepare
 from .pairs import read_pairs
 from .reference import References, fill, key_of
 from .rows import Pair
-from .workplace import clear, leave_logs, workplace
+from .workplace import clear, leave_logs, need_space, workplace
 
 TELL_EVERY = 15.0  # seconds between lines on the reference's progress
 NO_DROPOUT = "none: log-probabilities of the same answer are compared (as TRL's disable_dropout does)"
@@ -161,6 +161,7 @@ def _read(job: BpoJob) -> _Read:
     image_refs([pair.image for pair in used], job.images, job.pairs, job.recipe.tune.image_aspect)
     checkpoint = open_llava(job.model)
     processor = load_processor(checkpoint, AutoProcessor)
+    need_space(job.out, job.recipe, [checkpoint], merge=job.merge)
     files = [export.DataFile("tune", job.pairs, len(selection.train))]
     return _Read(selection, files, checkpoint, processor, export.base_of(job.model, job.adapter))
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
 from ..models.checkpoint import Checkpoint
-from ..models.hf_loading import safetensors_header
 from ..models.llava_layout import open_checkpoint
 from ..models.tuned import TUNING_FILE, read_json, read_training, read_tuned
 from . import export
@@ -136,7 +134,7 @@ def read(job: Job) -> Found:
     opened = [open_checkpoint(resolve(part)) for part in parts]
     if job.init:
         open_llava(job.init)
-    _check_space(job, opened)
+    need_space(job.out, recipe, opened, whole_before=not job.init, merge=job.merge)
     found.about = {
         "recipe": recipe.model_dump(mode="json"),
         "seed": job.seed,
@@ -211,26 +209,6 @@ def _given(job: Job, source: Source, stage: Stage, data: Data, role: str) -> Giv
     else:
         rows = read_conversations(source.file, source.images, data, job.seed, stage.image_aspect, counts)
     return Given(stage, rows, counts, DataFile(role, source.file, len(rows)))
-
-
-def _check_space(job: Job, opened: list[Checkpoint]) -> None:
-    sizes = [_parameters(checkpoint) for checkpoint in opened]
-    width = 2 if wants_bf16(job.recipe.tune) else 4
-    whole = sum(sizes) * width
-    trained = 0 if job.recipe.lora is not None else sizes[0]
-    written = (0 if job.init else whole) + (whole if job.recipe.lora is None or job.merge else 0)
-    need_space(job.out, trained, written)
-
-
-def _parameters(checkpoint: Checkpoint) -> int:
-    """Weights of a checkpoint on disk; of pickled ones, as if they had two bytes each."""
-    total = 0
-    for file in checkpoint.fetch_weights():
-        if file.suffix == ".safetensors":
-            total += sum(math.prod(tensor["shape"]) for tensor in safetensors_header(file).values())
-        else:
-            total += file.stat().st_size // 2
-    return total
 
 
 def finished(job: Job, found: Found) -> dict[str, Any] | None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
 
 from ..errors import BadInput
+from ..models.checkpoint import Checkpoint
+from ..models.hf_loading import safetensors_header
+from .config import Recipe
 from .curves import draw
-from .trainer import LOG_FILE, disk_errors, is_main, work_folder
+from .trainer import LOG_FILE, disk_errors, is_main, wants_bf16, work_folder
 
 _ABOUT = "training.json"  # what is trained here, so that nothing else is gone on with
 _LOCK = "lock"
@@ -109,20 +113,39 @@ def clear(work: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def need_space(out: Path, trained: int, written: int) -> None:
-    """A rough check before hours of work: checkpoints to resume from (three at a time, 12 bytes a weight) and result.
+def need_space(
+    out: Path, recipe: Recipe, models: Sequence[Checkpoint], *, whole_before: bool = False, merge: bool = False
+) -> None:
+    """A rough check before hours of work: checkpoints to resume from (three at a time, 12 bytes a weight) and results.
 
     Args:
         out: The result's place.
-        trained: Parameters that train.
-        written: Bytes of the results.
+        recipe: What is trained.
+        models: What it begins with, the one that trains first.
+        whole_before: A whole checkpoint is written before the result, too: stage 1's.
+        merge: The result is whole although LoRA trains.
 
     Raises:
         BadInput: There is not enough.
     """
+    sizes = [_parameters(checkpoint) for checkpoint in models]
+    whole = sum(sizes) * (2 if wants_bf16(recipe.tune) else 4)
+    trained = 0 if recipe.lora is not None else sizes[0]
+    written = whole * (int(whole_before) + int(recipe.lora is None or merge))
     folder = out.resolve().parent
     while not folder.exists():
         folder = folder.parent
     needed, free = 3 * 12 * trained + written + _SLACK, shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(f"--out {out}: about {needed / 1e9:.1f} GB needed there, {free / 1e9:.1f} GB free")
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    """Weights of a checkpoint on disk; of pickled ones, as if they had two bytes each."""
+    total = 0
+    for file in checkpoint.fetch_weights():
+        if file.suffix == ".safetensors":
+            total += sum(math.prod(tensor["shape"]) for tensor in safetensors_header(file).values())
+        else:
+            total += file.stat().st_size // 2
+    return total

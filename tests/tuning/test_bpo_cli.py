@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmalign_eval.tuning import workplace
 from safetensors.torch import load_file
 from torch import allclose
 
@@ -128,6 +129,15 @@ def test_another_trainings_work_folder_is_left_alone(
     assert main(command(world, out, *sets())) == 2
     assert "an unfinished training of something else is there (differs in recipe." in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_too_little_room(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workplace.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1_000_000}))
+    assert main(command(world, tmp_path / "out", *sets())) == 2
+    assert "about 0.1 GB needed there, 0.0 GB free" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
