@@ -150,7 +150,7 @@ def _train(job: BpoJob, found: _Read, work: Path, tell: Tell) -> dict[str, Any]:
 
 def _read(job: BpoJob) -> _Read:
     """Everything that can be wrong with what was given."""
-    trainer.accumulation(job.recipe.tune)
+    job.recipe.tune.accumulation(trainer.processes(), "tune")
     if job.fsdp:
         sharding.wrap_for_trainer(BpoTrainer)  # refuses a single process
     if job.adapter:

@@ -81,6 +81,24 @@ class Stage(_Part):
             raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
         return self
 
+    def accumulation(self, processes: int, name: str) -> int:
+        """Forward passes of a process for one optimizer step.
+
+        Args:
+            processes: That share a batch.
+            name: Of the stage, `pretrain` or `tune`, for the message.
+
+        Raises:
+            BadInput: The batch does not divide over the processes.
+        """
+        number, rest = divmod(self.batch, self.micro_batch * processes)
+        if rest or not number:
+            raise BadInput(
+                f"{name}: batch {self.batch} is no multiple of micro_batch {self.micro_batch} x {processes} processes: "
+                f"give --set {name}.batch or --set {name}.micro_batch"
+            )
+        return number
+
 
 class Lora(_Part):
     """Low-rank adaptation of every linear layer of the language model but its head (never the vision tower's).

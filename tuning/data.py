@@ -140,18 +140,32 @@ def image_refs(
         return []
     if images is None:
         raise BadInput(f"{file}: its rows have images ({names[0]}, ...): give their folder with --images")
+    need_images(names, images, str(file))
+    transforms = (PAD,) if aspect == "pad" else ()
+    return [ImageRef(str(images / name), transforms=transforms) for name in names]
+
+
+def need_images(names: Iterable[str], images: Path, where: str) -> None:
+    """Whether images can be decoded shows later; that they are there is checked before any work.
+
+    Args:
+        names: Relative to `images`; repeats do not matter.
+        images: Their folder.
+        where: What names them, for messages.
+
+    Raises:
+        BadInput: No such folder, a name climbs out of it, or files are missing (the first three named).
+    """
     if not images.is_dir():
         raise BadInput(f"--images {images}: no such folder")
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadInput(f"{file}: image {name!r} is not inside the image folder")
     unique = dict.fromkeys(names)
+    for name in unique:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"{where}: image {name!r} is not inside the image folder")
     missing = [name for name in unique if not (images / name).is_file()]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise BadInput(f"{file}: {len(missing)} of {len(unique)} images are not in {images}: {some}")
-    transforms = (PAD,) if aspect == "pad" else ()
-    return [ImageRef(str(images / name), transforms=transforms) for name in names]
+        raise BadInput(f"{where}: {len(missing)} of {len(unique)} images are not in {images}: {some}")
 
 
 def _rows(file: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

@@ -21,7 +21,7 @@ from .loading import open_llava
 from .positives_only import conversations_of, is_preferences
 from .rows import Conversation
 from .sft import SftTrainer
-from .trainer import accumulation, wants_bf16
+from .trainer import processes, wants_bf16
 from .workplace import need_space
 
 STAGE_1 = "projector"  # `tuned.method` of stage 1's result
@@ -148,9 +148,9 @@ def read(job: Job) -> Found:
 
 def _check_options(job: Job) -> None:
     recipe = job.recipe
-    for stage in (recipe.pretrain if not job.init else None, recipe.tune):
+    for name, stage in (("pretrain", recipe.pretrain if not job.init else None), ("tune", recipe.tune)):
         if stage is not None:
-            accumulation(stage)
+            stage.accumulation(processes(), name)
             wants_bf16(stage)
     if job.merge and recipe.lora is None:
         raise BadInput("--merge: nothing to merge: without LoRA the result is a whole checkpoint anyway")

@@ -24,6 +24,7 @@ from ..models.base import ModelAdapter
 from ..models.opening import open_model
 from ..requests import MODEL_TEMPLATE, Generate, GenParams, ImageRef, Prompt, Response, with_seed
 from ..store import Store
+from .data import need_images
 from .inject import PROMPTS, TEMPLATE, injection, injection_params
 from .pairs import IMAGE_MARK
 from .quality import same
@@ -131,21 +132,6 @@ def check_plan(plan: Plan, model: str, options: Mapping[str, str]) -> None:
             raise BadInput(f"{key}= as an option of the model: give --how {'weakened' if key == 'weaken' else key}")
 
 
-def check_images(positives: Sequence[Positive], images: Path) -> None:
-    """Every image must be there before anything is asked (whether it can be decoded shows later).
-
-    Raises:
-        BadInput: Missing ones, with their number and the first.
-    """
-    names = dict.fromkeys(positive.image for positive in positives)
-    missing = [name for name in names if not (images / name).is_file()]
-    if missing:
-        raise BadInput(
-            f"--images {images}: {len(missing)} of {len(names)} images are not there, the first {missing[0]}: "
-            "file names in the positives are relative to this folder"
-        )
-
-
 def make_negatives(
     positives: Sequence[Positive],
     images: Path,
@@ -175,7 +161,7 @@ def make_negatives(
     """
     check_plan(plan, model, options)
     if set(plan.how) != {"injected"}:
-        check_images(positives, images)
+        need_images((positive.image for positive in positives), images, "positives")
     # All are opened, and all questions checked, before any is asked: a slip in the last kind shows at once.
     adapters = {how: open_for(how, model, options, plan) for how in plan.how}
     requests = {how: make_requests(how, adapters[how], positives, images, plan) for how in plan.how}

@@ -102,12 +102,7 @@ def _stage(
     name: Literal["pretrain", "tune"], recipe: Recipe, stage: Stage, data: Data, shape: Shape, gpus: int, samples: int,
     length: int,
 ) -> StagePlan:  # fmt: skip
-    accumulation, rest = divmod(stage.batch, stage.micro_batch * gpus)
-    if rest or not accumulation:
-        raise BadInput(
-            f"{name}: batch {stage.batch} is no multiple of micro_batch {stage.micro_batch} x {gpus} GPUs: "
-            f"give --set {name}.batch or --set {name}.micro_batch"
-        )
+    accumulation = stage.accumulation(gpus, name)
     rows = samples or data.samples or data.rows
     per_epoch = math.ceil(rows / stage.batch)  # the last batch is filled up
     steps = stage.max_steps or math.ceil(stage.epochs * per_epoch)

@@ -50,21 +50,6 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def accumulation(stage: Stage) -> int:
-    """Forward passes of a process for one optimizer step.
-
-    Raises:
-        BadInput: The batch does not divide over the processes.
-    """
-    number, rest = divmod(stage.batch, stage.micro_batch * processes())
-    if rest or not number:
-        raise BadInput(
-            f"batch {stage.batch} is no multiple of micro_batch {stage.micro_batch} x {processes()} processes: "
-            "give --set tune.batch or --set tune.micro_batch"
-        )
-    return number
-
-
 def wants_bf16(stage: Stage) -> bool:
     """Whether a stage computes in bfloat16: as it says, or where the GPU has it. CPUs have it, slowly: if asked for.
 
@@ -90,7 +75,7 @@ def arguments(stage: Stage, work: Path, seed: int) -> TrainingArguments:
         output_dir=str(work),
         per_device_train_batch_size=stage.micro_batch,
         per_device_eval_batch_size=stage.micro_batch,
-        gradient_accumulation_steps=accumulation(stage),
+        gradient_accumulation_steps=stage.accumulation(processes(), "tune"),
         num_train_epochs=stage.epochs,
         max_steps=stage.max_steps or -1,
         learning_rate=stage.lr,

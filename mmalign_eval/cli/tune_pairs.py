@@ -39,7 +39,7 @@ def positives(
     """Collect annotated (image, prompt, response) turns, the preferred side of preference pairs."""
     from dataclasses import asdict
 
-    from ..tuning.negatives import check_images
+    from ..tuning.data import need_images
     from ..tuning.pairs import check_place
     from ..tuning.positives import collect, in_folders, parse_source, write_positives
 
@@ -48,7 +48,7 @@ def positives(
     sources = in_folders([parse_source(given) for given in source], pairs_of_options(folder or [], "--folder"))
     found, counts = collect(sources, seed)
     if images:
-        check_images(found, Path(images))
+        need_images((one.image for one in found), Path(images), out)
     digest = write_positives(place, found)
     if json_to:
         told = {name: asdict(of) for name, of in counts.items()}

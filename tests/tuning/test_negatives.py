@@ -188,7 +188,7 @@ def test_a_server_is_no_backbone_in_the_authors_template(images: Path) -> None:
 def test_missing_images_are_told_before_anything_is_asked(images: Path, store: Store, scripted: Any) -> None:
     opened = scripted(lambda request: said("x"))
     (images / "1.png").unlink()
-    with pytest.raises(BadInput, match=r"1 of 2 images are not there, the first 1\.png"):
+    with pytest.raises(BadInput, match=r"positives: 1 of 2 images are not in .*: 1\.png"):
         make(images, store, Plan(how=("injected", "self")))
     assert opened == []
     pairs, _ = make(images, store, Plan(how=("injected",)))  # which sees no image

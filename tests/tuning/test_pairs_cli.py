@@ -190,7 +190,7 @@ def test_positives_whose_images_are_elsewhere_are_told_before_anything_is_writte
     out = tmp_path / "p.jsonl"
     take = ("tune", "positives", "--source", f"mini={made / 'rows.json'}", "--out", str(out), "--images", str(made))
     assert main([*take]) == 2
-    assert "6 of 6 images are not there, the first 0.png" in capsys.readouterr().err
+    assert f"6 of 6 images are not in {made}: 0.png, 1.png, 2.png, ..." in capsys.readouterr().err
     assert not out.exists()
     assert main([*take, "--folder", "mini=images"]) == 0
     assert {p.image for p in load_positives(out)} == {f"images/{n}.png" for n in range(6)}
@@ -323,7 +323,7 @@ def test_a_corrupt_image_is_counted(data: Path, capsys: pytest.CaptureFixture[st
         (["--how", "injected", "--injector", "hf:nowhere"], "nowhere"),
         (["--synonyms", "none.txt"], "--synonyms none.txt: cannot be read"),
         (["-M", "dtype"], "-M dtype: expected KEY=VALUE"),
-        (["--images", "nowhere"], "6 of 6 images are not there"),
+        (["--images", "nowhere"], "--images nowhere: no such folder"),
         (["--positives", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["--out", "/dev/null/x/pairs.json"], "its folder cannot be made"),
     ],

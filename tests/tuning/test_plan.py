@@ -81,7 +81,7 @@ def test_bfloat16_or_not() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(
-        BadInput, match="tune: batch 32 is no multiple of micro_batch 4 x 3 GPUs: give --set tune.batch"
+        BadInput, match="tune: batch 32 is no multiple of micro_batch 4 x 3 processes: give --set tune.batch"
     ):
         plan(load_recipe("llava15-7b-bpo"), gpus=3)
     with pytest.raises(BadInput, match="rows of 576 tokens have no room beside 576 image tokens"):

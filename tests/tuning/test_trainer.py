@@ -15,10 +15,10 @@ from mmalign_eval.tuning.trainer import (
     LOG_FILE,
     WEIGHTS_FILE,
     PlainLog,
-    accumulation,
     arguments,
     disk_errors,
     last_checkpoint,
+    processes,
     wants_bf16,
 )
 from safetensors.torch import load_file, save_file
@@ -168,10 +168,10 @@ def test_a_resumed_log_has_each_step_once(nano_llava: Path, llava_data: LlavaDat
 
 def test_batch_and_precision_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stage = Stage.model_validate({**STAGE, "batch": 6, "micro_batch": 2})
-    assert accumulation(stage) == 3
+    assert stage.accumulation(processes(), "tune") == 3
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(BadInput, match=r"batch 6 is no multiple of micro_batch 2 x 2 processes.*tune.batch"):
-        accumulation(stage)
+        stage.accumulation(processes(), "tune")
     monkeypatch.setattr(trainer_module.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(trainer_module.torch.cuda, "is_bf16_supported", lambda: False)
     assert wants_bf16(stage.model_copy(update={"precision": "auto"})) is False
