@@ -9,6 +9,7 @@ seeds have to agree on the direction.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,8 @@ class Tested:
         p: Adjusted over the claim's tests.
         holds: Whether the expectation is met at the claim's level.
         seeds: Differences of each seed.
+        percent: The metric is a fraction, and shown in percent.
+        clusters: What the test's clusters are.
     """
 
     text: str
@@ -53,6 +56,8 @@ class Tested:
     p: float | None
     holds: bool
     seeds: tuple[float, ...] = ()
+    percent: bool = False
+    clusters: str = "images"
 
 
 @dataclass
@@ -84,7 +89,7 @@ class Results:
         return self._sums[key]
 
     def value(self, arm: str, task: str, metric: str) -> float | None:
-        """A metric over all seeds of an arm."""
+        """A metric over all seeds of an arm; None also where it is not defined (a recall that is never reached)."""
         if not self.names(arm, task):
             return None
         sums = self.sums(arm, task)
@@ -94,7 +99,19 @@ class Results:
         if made.formula is None:
             values = [self.runs[name].result["metrics"][metric]["value"] for name in self.names(arm, task)]
             return None if None in values else sum(values) / len(values)
-        return float(made.formula(sums.by_cluster(made.group)[1].sum(axis=0)))
+        found = float(made.formula(sums.by_cluster(made.group)[1].sum(axis=0)))
+        return found if math.isfinite(found) else None
+
+    def is_fraction(self, arm: str, task: str, metric: str) -> bool:
+        """Whether a metric lies between 0 and 1."""
+        return bool(self._result(arm, task)["metrics"][metric]["unit"] == "fraction")
+
+    def clusters(self, arm: str, task: str) -> str:
+        """What a task's samples are drawn by."""
+        return "images" if self._result(arm, task)["task"]["modality"] == "image" else "clusters of samples"
+
+    def _result(self, arm: str, task: str) -> Mapping[str, Any]:
+        return self.runs[self.names(arm, task)[0]].result
 
     def test(self, base: str, other: str, task: str, metric: str, better: str) -> Paired | None:
         """Other against base; None where one has no result."""
@@ -200,10 +217,13 @@ def _cells(arm: str, base: str, columns: Sequence[Column], results: Results) -> 
     found: dict[str, Cell] = {}
     tests: dict[str, Paired] = {}
     for column in columns:
+        if not results.names(arm, column.task):
+            continue
         value = results.value(arm, column.task, column.metric)
         if value is None:
+            found[column.key] = Cell(None, MEASURED)
             continue
-        scale = _scale(results, arm, column)
+        scale = 100.0 if column.unit == "percent" and results.is_fraction(arm, column.task, column.metric) else 1.0
         name = results.names(arm, column.task)[0]
         run = results.runs[name]
         cell = Cell(
@@ -221,11 +241,6 @@ def _cells(arm: str, base: str, columns: Sequence[Column], results: Results) -> 
     return found
 
 
-def _scale(results: Results, arm: str, column: Column) -> float:
-    unit = results.runs[results.names(arm, column.task)[0]].result["metrics"][column.metric]["unit"]
-    return 100.0 if unit == "fraction" and column.unit == "percent" else 1.0
-
-
 # -- claims -----------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +253,10 @@ def _claim(raw: Mapping[str, Any], results: Results, judged: bool) -> tuple[str,
     for one, test in found:
         p = None if "least" in one else next(p_of)
         seeds = results.seeds(one["base"], one["other"], one["task"], one["metric"])
-        tested.append(Tested(one["say"], test, p, _holds(one, test, p, seeds, raw["level"]), seeds))
+        holds = _holds(one, test, p, seeds, raw["level"])
+        kind = (one["other"], one["task"])
+        shown = (results.is_fraction(*kind, one["metric"]), results.clusters(*kind)) if test else ()
+        tested.append(Tested(one["say"], test, p, holds, seeds, *shown))
     groups: dict[str, bool] = {}
     for (one, _), result in zip(found, tested, strict=True):
         group = one.get("any", one["say"])  # of tests of one such name one is enough
@@ -266,13 +284,19 @@ def _line(tested: Tested) -> str:
     test = tested.found
     if test is None or test.delta is None or test.base is None or test.other is None:
         return f"{tested.text}: no result"
-    said = f"{test.base:.3g} to {test.other:.3g} ({test.delta:+.3g}"
+    scale = 100.0 if tested.percent else 1.0
+    said = f"{scale * test.base:.1f} to {scale * test.other:.1f} ({_signed(scale * test.delta)}"
     if test.low is not None and test.high is not None:
-        said += f", 95 % {test.low:+.3g} .. {test.high:+.3g}"
+        said += f", 95 % {_signed(scale * test.low)} .. {_signed(scale * test.high)}"
     said += f"; p = {tested.p:.2g}" if tested.p is not None else ""
     if len(tested.seeds) > 1:
-        said += f"; seeds {', '.join(f'{delta:+.3g}' for delta in tested.seeds)}"
-    return f"{tested.text}: {'yes' if tested.holds else 'no'}, {said}; {test.clusters} images)"
+        said += f"; seeds {', '.join(_signed(scale * delta) for delta in tested.seeds)}"
+    return f"{tested.text}: {'yes' if tested.holds else 'no'}, {said}; {test.clusters} {tested.clusters})"
+
+
+def _signed(value: float) -> str:
+    """With a sign and one decimal; zero is +0.0."""
+    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
