@@ -326,8 +326,7 @@ def test_two_runs_of_one_model_in_one_output_folder_at_once(toy: Toy, capsys: py
         assert f"process {first.pid}" in line
         assert "another --out" in line
         (toy.root / "other.yaml").write_text("- {text: 'yes'}\n")  # another model is let in, to the same store
-        words = [word.replace("script.yaml", "other.yaml") for word in toy.arguments()]
-        assert main(words) == 0
+        assert main([word.replace("script.yaml", "other.yaml") for word in toy.arguments()]) == 0
         assert first.poll() is None
         assert read_result(toy.root / "out" / "other" / "toy.json")["counts"]["n_error"] == 0
     finally:

@@ -156,7 +156,7 @@ def laboratory_page(raw: Mapping[str, Any], runs: Mapping[str, Run], place: Path
     claims = [_claim(one, results, facts.get("judged") is True) for one in raw["claims"]]
     summary = (raw["summary"], tuple(f"{title}: {verdict}." for title, verdict, _ in claims))
     lists = [summary, *((f"{title}: {verdict}", lines) for title, verdict, lines in claims)]
-    lists.append((raw["registered"], tuple(_registered(facts))))
+    lists.append((raw["registered"], tuple(_registered(facts, results))))
     return Page(NAME, raw["title"], raw["intro"], tables, lists=tuple(lists), figures=figures)
 
 
@@ -187,15 +187,18 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _registered(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What was fixed beforehand, and every arm."""
+def _registered(facts: Mapping[str, Any], results: Results) -> Iterator[str]:
+    """What was fixed beforehand, and every arm; those that were not scored say so."""
+    scored = {SEED.sub("", run.model).rpartition("+")[2] for run in results.runs.values()}
     if facts.get("judged") is not True:
         yield "These are not results of the judged scenes: no claim is tested by them."
     commit = facts.get("commit") or "not on record"
     yield f"Arms and seeds of the scenes were fixed at commit {commit}, {facts.get('date', 'date not on record')}."
     for arm in facts.get("arms", ()):
         said = f" ({arm['about']})" if arm.get("about") else ""
-        yield f"{arm['name']}{said}: {arm['seeds']} training seed{'' if arm['seeds'] == 1 else 's'}"
+        yield f"{arm['name']}{said}: {arm['seeds']} training seed{'' if arm['seeds'] == 1 else 's'}" + (
+            "" if arm["name"] in scored else "; not scored yet"
+        )
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from mmalign_eval.stats.sums import Sums
 from ..support_results import ACCURACY, records, write_run
 
 N = 200
+ARMS = [{"name": "up", "about": "x", "seeds": 2}, {"name": "none", "seeds": 1}]
 RNG = np.random.default_rng(0)
 BASE = (RNG.random(N) < 0.5).astype(float)
 
@@ -36,7 +37,7 @@ def write(root: Path, name: str, values: Any) -> None:
 
 
 def page(root: Path, *tests: dict[str, Any], judged: bool = True, **claim: Any) -> Page:
-    facts = {"judged": judged, "commit": "c0ffee", "date": "today", "arms": [{"name": "up", "about": "x", "seeds": 2}]}
+    facts = {"judged": judged, "commit": "c0ffee", "date": "today", "arms": ARMS}
     (root / "results" / FOLDER / FACTS).write_text(json.dumps(facts))
     column = {"key": "acc", "title": "accuracy", "task": "toy", "metric": "accuracy"}
     rows = [{"name": "base", "model": "base"}, {"name": "up", "model": "up"}, {"name": "not made", "model": "none"}]
@@ -140,7 +141,10 @@ def test_nothing_is_confirmed_off_the_judged_scenes_or_without_results(root: Pat
 
 def test_the_page_says_what_was_fixed(root: Path) -> None:
     fixed = dict(page(root, expects("up")).lists)["Fixed"]
-    assert fixed == ("Arms and seeds of the scenes were fixed at commit c0ffee, today.", "up (x): 2 training seeds")
+    assert fixed == (
+        "Arms and seeds of the scenes were fixed at commit c0ffee, today.", "up (x): 2 training seeds",
+        "none: 1 training seed; not scored yet",
+    )  # fmt: skip
 
 
 def test_seeds_pooled_are_one_paired_test(root: Path) -> None:
