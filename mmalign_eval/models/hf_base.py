@@ -44,7 +44,7 @@ class HfBase(ModelAdapter):
         self.max_length = max_length(checkpoint.config, tokenizer)
         self._encoded = BoundedCache(_CACHED_TOKENS)
         self._model: Any = None
-        self._unpacked = ""  # why options do not share a row
+        self._alone = ""  # why requests do not share a prefix tree
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class HfBase(ModelAdapter):
             "max_length": self.max_length,
             "commit": self.checkpoint.commit,
             "adapter": peft_adapter.summary(options.adapter) if options.adapter else "",
-            "options_share_a_row": (not self._unpacked) if self._model is not None else None,
+            "prefixes_are_shared": (not self._alone) if self._model is not None else None,
             **self.identity(),
         }
 
