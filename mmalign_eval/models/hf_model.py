@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .shared import TreeScorer
 
 log = logging.getLogger(__name__)
-_WORTH_SHARING = 64  # tokens that need not go through the model again
 NOT_A_NUMBER = "the model gave NaN or infinite scores"
 
 
@@ -209,13 +208,13 @@ class HfModel(HfBase):
 
     def _pays(self, rows: Sequence[Ids], params: GenParams, at_least: int = 0) -> bool:
         """Whether prompts share `at_least` so many first tokens, and had better go through them once."""
-        from .together import shared_path
+        from .together import pays, shared_path
 
         if params.num_beams > 1:
             return False
         shared = shared_path(rows)
-        spared = (len(rows) - 1) * shared + min(shared, self._path.shared(rows[0]))
-        return shared >= at_least and spared >= _WORTH_SHARING
+        held = min(shared, self._path.shared(rows[0]))
+        return shared >= at_least and pays(list(map(len, rows)), shared, held, self._width)
 
     def _together(
         self, rows: Sequence[Ids], requests: Sequence[Generate], pictures: Pictures | None = None
