@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .errors import BadInput, ImageError, MmevalError, OutOfMemory, Refused
 from .images import ImagePool, digest
 from .models.base import ModelAdapter
 from .requests import Choose, ImageRef, Request, Response, failure
 from .store import Store, request_key
 
+ALIKE = 16  # tokens with which requests begin that are asked one after the other
 COMMIT_SECONDS = 0.2  # adapters that answer one by one (an API) commit at least this often
 Advance = Callable[[int, int], None]  # (answers, errors) since the last call
 
@@ -51,15 +54,28 @@ class RunStats:
 @dataclass
 class _Limits:
     rows: int
+    choose_rows: int
     tokens: int
     halvings: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Item:
+    """A request to be asked.
+
+    Attributes:
+        key: In the store.
+        request: What is asked.
+        length: Tokens it takes in a batch.
+        prefix: Those it begins with, as bytes in whose order requests that begin alike are neighbours.
+        shared: First tokens that it shares with the item before.
+    """
+
     key: str
     request: Request
     length: int
+    prefix: bytes = b""
+    shared: int = 0
 
 
 def request_keys(adapter: ModelAdapter, requests: Sequence[Request]) -> list[str]:
@@ -83,7 +99,8 @@ class Engine:
 
     def __init__(self, adapter: ModelAdapter, store: Store) -> None:
         self.adapter, self.store = adapter, store
-        self._limits = _Limits(adapter.batch_rows, adapter.batch_tokens)
+        choose_rows = adapter.batch_rows if adapter.choose_rows is None else adapter.choose_rows
+        self._limits = _Limits(adapter.batch_rows, choose_rows, adapter.batch_tokens)
         self._loaded = False
 
     def run(
@@ -107,7 +124,7 @@ class Engine:
         answers = self.store.get_many(list(dict.fromkeys(keys)))
         stats = RunStats(len(requests), len(unique), len(answers))
         advance(sum(counts[key] for key in answers), 0)
-        pending = [_Item(k, r, self.adapter.length(r)) for k, r in unique.items() if k not in answers]
+        pending = [self._item(key, request) for key, request in unique.items() if key not in answers]
         stats.asked = len(pending)
         if pending:
             stats.load_seconds = self._load()
@@ -122,6 +139,10 @@ class Engine:
                 advance(good, heard - good)
             stats.seconds, stats.halvings = time.perf_counter() - start, self._limits.halvings - halvings
         return [answers[key] for key in keys], stats
+
+    def _item(self, key: str, request: Request) -> _Item:
+        prefix = self.adapter.prefix(request).astype(">u4").tobytes()
+        return _Item(key, request, self.adapter.length(request), prefix)
 
     def _load(self) -> float:
         if self._loaded:
@@ -160,12 +181,14 @@ class Engine:
         yield waiting
 
     def _end(self, items: list[_Item], start: int) -> int:
-        """Where the batch that begins at `start` ends; its cost is rows times the longest, as padding makes it."""
-        longest = 0
+        """Where the batch that begins at `start` ends."""
+        cost, choosing = _Cost(), True
         for rows, index in enumerate(range(start, len(items)), start=1):
-            longest = max(longest, items[index].length)
-            too_many = self._limits.rows and rows > self._limits.rows
-            if rows > 1 and (too_many or (self._limits.tokens and longest * rows > self._limits.tokens)):
+            cost.add(items[index], first=rows == 1)
+            choosing = choosing and isinstance(items[index].request, Choose)
+            most = self._limits.choose_rows if choosing else self._limits.rows
+            too_many = most and rows > most
+            if rows > 1 and (too_many or (self._limits.tokens and cost.tokens > self._limits.tokens)):
                 return index
         return len(items)
 
@@ -212,9 +235,10 @@ class Engine:
         half = (len(left) + 1) // 2
         self._limits.halvings += 1
         if self._limits.tokens:  # the size that works is remembered, as tokens where length is known
-            self._limits.tokens = max(item.length for item in left) * half
+            self._limits.tokens = _cost(left[:half])
         else:
             self._limits.rows = min(self._limits.rows or half, half)
+            self._limits.choose_rows = min(self._limits.choose_rows or half, half)
         start = 0
         while start < len(left):
             end = min(self._end(left, start), start + half)
@@ -222,16 +246,66 @@ class Engine:
             start = end
 
 
+@dataclass
+class _Cost:
+    """Tokens of a batch: rows times the longest for texts, as padding makes it; for options, what is not shared."""
+
+    rows: int = 0
+    longest: int = 0
+    own: int = 0
+
+    def add(self, item: _Item, first: bool) -> None:
+        if isinstance(item.request, Choose):
+            self.own += item.length - (0 if first else item.shared)
+        else:
+            self.rows, self.longest = self.rows + 1, max(self.longest, item.length)
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.longest + self.own
+
+
+def _cost(items: Sequence[_Item]) -> int:
+    cost = _Cost()
+    for number, item in enumerate(items):
+        cost.add(item, first=number == 0)
+    return cost.tokens
+
+
 def order(items: Sequence[_Item]) -> list[_Item]:
-    """Requests on one image are neighbours; the longest come first, so that memory runs out early or never."""
-    groups: dict[str, list[_Item]] = {}
+    """Requests on one image are neighbours, and so are those that begin alike.
+
+    Otherwise the longest come first, so that memory runs out early or never.
+    """
+    groups: dict[tuple[str, bool], list[_Item]] = {}
     for item in items:
         images = item.request.prompt.images
-        groups.setdefault(digest(images[0]) + "|".join(images[0].transforms) if images else "", []).append(item)
-    for group in groups.values():
-        group.sort(key=lambda item: (-item.length, item.key))
-    by_length = sorted(groups.items(), key=lambda entry: (-entry[1][0].length, entry[0]))
-    return [item for _, group in by_length for item in group]
+        image = digest(images[0]) + "|".join(images[0].transforms) if images else ""
+        groups.setdefault((image, isinstance(item.request, Choose)), []).append(item)
+    clusters = [cluster for group in groups.values() for cluster in _clusters(group)]
+    clusters.sort(key=lambda cluster: (-max(item.length for item in cluster), cluster[0].key))
+    return [item for cluster in clusters for item in cluster]
+
+
+def _clusters(group: Sequence[_Item]) -> list[list[_Item]]:
+    """A group's requests by what they begin with; where nothing is known of that, the longest first."""
+    clusters: list[list[_Item]] = []
+    for item in sorted(group, key=lambda item: (item.prefix, item.key)):
+        item.shared = _common(clusters[-1][-1].prefix, item.prefix) if clusters else 0
+        if clusters and (item.shared >= ALIKE or not item.prefix):
+            clusters[-1].append(item)
+        else:
+            clusters.append([item])
+    if not group[0].prefix:
+        clusters[0].sort(key=lambda item: (-item.length, item.key))
+    return clusters
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """First tokens that two prefixes share."""
+    size = min(len(a), len(b)) // 4
+    different = np.flatnonzero(np.frombuffer(a, np.uint32, size) != np.frombuffer(b, np.uint32, size))
+    return int(different[0]) if len(different) else size
 
 
 def _images(items: Sequence[_Item]) -> list[ImageRef]:

@@ -18,7 +18,7 @@ from transformers import AutoProcessor
 
 from ..errors import BadInput
 from ..models.checkpoint import Checkpoint, file_hash
-from ..models.prefix import why_not_packed
+from ..models.sharing import why_not_shared
 from . import export, sharding, trainer
 from .batches import LengthGroups
 from .bpo_pairs import Item, Selection, encode, said, select
@@ -251,7 +251,7 @@ def _trainer(
         callbacks=[trainer.PlainLog(work / trainer.LOG_FILE, stage.stop_after, _progress(tell, stage))],
     )
     if job.layout == "auto":  # here, where the model is on its device; one to be sharded is whole yet, on the CPU
-        why_not = why_not_packed(llava)
+        why_not = why_not_shared(llava)
         made.collate.packed = not why_not
         if why_not:
             tell(f"layout  a row for each answer: {why_not}")

@@ -5,7 +5,7 @@ chosen answer, the rejected one, and the reference. Logits are computed where an
 
 Two layouts give the same numbers and gradients (|a-b| <= 1e-5 max(1, |b|) in float32). `packed` puts a pair into one
 row, `[prompt with image][chosen][rejected]`, whose block mask lets each answer see the prompt and itself
-(`models/prefix.py`): the prompt is computed once. `rows` is its slow twin: a row for each answer.
+(`models/masks.py`): the prompt is computed once. `rows` is its slow twin: a row for each answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..models.prefix import block_mask
+from ..models.masks import block_mask
 from .lora import base_model
 
 Batch = dict[str, torch.Tensor]

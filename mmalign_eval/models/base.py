@@ -8,11 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import BadInput, did_you_mean
 from ..images import ImagePool
 from ..requests import GenParams, Request, Response
 
 Options = Mapping[str, str]
+Ids = npt.NDArray[np.int32]
 
 
 class ModelAdapter(ABC):
@@ -23,12 +27,14 @@ class ModelAdapter(ABC):
         images: Whether it takes images.
         batch_tokens: Most tokens (prompt plus new) in a batch; 0: no limit.
         batch_rows: Most requests in a batch; 0: no limit.
+        choose_rows: Most in a batch of `Choose` requests alone; 0: no limit; None: as batch_rows.
     """
 
     name: str
     images: bool = False
     batch_tokens: int = 0
     batch_rows: int = 0
+    choose_rows: int | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -53,6 +59,14 @@ class ModelAdapter(ABC):
     def length(self, request: Request) -> int:
         """Tokens this request occupies in a batch, prompt plus new; 1 if unknown."""
         return 1
+
+    def prefix(self, request: Request) -> Ids:
+        """Token ids that a request begins with: those that begin alike are asked one after the other.
+
+        Options that share what comes before them go through the model with it, so that only what a `Choose` request
+        does not share with the one before it counts in a batch. Empty: nothing is shared.
+        """
+        return np.empty(0, np.int32)
 
     def effective(self, params: GenParams) -> dict[str, Any]:
         """The parameters in effect for `params`, resolved (stop strings, end tokens), for the result file."""

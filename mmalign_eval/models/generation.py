@@ -80,7 +80,7 @@ def generate(
     if params.num_beams == 1:  # with beams, rows change places on the way; the text alone tells where they stopped
         stops = [stopper.seen_at.get(row) for row in range(rows)]
     return [
-        _outcome(tokenizer, ids, params, ends, stop, guard.seen_at.get(row))
+        outcome(tokenizer, ids, params, ends, stop, guard.seen_at.get(row))
         for row, (ids, stop) in enumerate(zip(new, stops, strict=True))
     ]
 
@@ -102,9 +102,19 @@ def _config(params: GenParams, ends: Ends) -> GenerationConfig:
     )
 
 
-def _outcome(
+def outcome(
     tokenizer: Any, ids: list[int], params: GenParams, ends: Ends, stop_at: int | None, nan_at: int | None
 ) -> Generated:
+    """What a row's new token ids come to.
+
+    Args:
+        tokenizer: To decode with.
+        ids: New tokens; what follows an end token is padding.
+        params: The request's.
+        ends: End tokens and padding.
+        stop_at: Number of new tokens with which it first had a stop string.
+        nan_at: The first step with NaN.
+    """
     end = next((i for i, token in enumerate(ids) if token in ends.eos), len(ids))
     ended = end < len(ids)
     if stop_at is not None and stop_at <= end:
@@ -142,19 +152,37 @@ def cut(text: str, stop: Sequence[str]) -> str:
     return text
 
 
+class StopStrings:
+    """Sees when a text has a stop string.
+
+    Attributes:
+        stop: The strings.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.stop = [word for word in stop if word]
+        self.window = max((len(word.encode()) for word in self.stop), default=0) + _WINDOW_MARGIN
+
+    def hits(self, texts: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each text, as its new token ids, has one in what its last token may have completed."""
+        if not self.stop:
+            return [False] * len(texts)
+        ends = [list(ids[-self.window :]) for ids in texts]
+        decoded = self.tokenizer.batch_decode(ends, skip_special_tokens=True)
+        return [any(word in text for word in self.stop) for text in decoded]
+
+
 class _StopStrings(StoppingCriteria):
     """Ends a row as soon as its new text has a stop string."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[str], prompt_length: int) -> None:
-        self.tokenizer, self.prompt_length = tokenizer, prompt_length
-        self.stop = [word for word in stop if word]
-        self.window = max((len(word.encode()) for word in self.stop), default=0) + _WINDOW_MARGIN
+        self.strings, self.prompt_length = StopStrings(tokenizer, stop), prompt_length
         self.seen_at: dict[int, int] = {}  # row to the number of new tokens with which it first had a stop string
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
         new = input_ids[:, self.prompt_length :]
-        texts = self.tokenizer.batch_decode(new[:, -self.window :].tolist(), skip_special_tokens=True)
-        hits = [any(word in text for word in self.stop) for text in texts]
+        hits = self.strings.hits(new[:, -self.strings.window :].tolist())
         for row, hit in enumerate(hits):
             if hit:
                 self.seen_at.setdefault(row, new.shape[1])

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import templates
-from ..errors import BadInput, ImageError, Refused
-from ..images import ImagePool
-from ..requests import Choose, Generate, ImageRef, Prompt, Request, Response, failure
+from ..errors import BadInput, Refused
+from ..requests import Choose, Generate, ImageRef, Prompt, Request
 from . import backbone, hf_loading, hf_options, image_tokens, peft_adapter
 from .base import ModelAdapter, Options
 from .checkpoint import Checkpoint, one_line
-from .encoding import Scored
-from .hf_model import HfModel, answer_text, choice
+from .hf_model import HfModel
 from .hf_options import HfOptions
+from .hf_seeing import HfSeeing
 from .llava_layout import Parts, open_checkpoint, refuse_half_an_adapter
 from .weaken import features_weakened, parse_contrast, parse_weaken, pixels_weakened, projector_of
 
@@ -108,7 +105,7 @@ class HfText(HfModel):
         return model
 
 
-class HfImageText(HfModel):
+class HfImageText(HfSeeing):
     """A multimodal model: images and text in, text out. Text tasks go to its backbone."""
 
     images = True
@@ -147,7 +144,8 @@ class HfImageText(HfModel):
         if twin.options.contrast and not twin.options.weaken:
             raise BadInput(f"contrast {contrast}: against which weakened image?")
         twin._lender, twin._model = self._lender or self, None
-        twin.__dict__.pop("_identity", None)
+        for own in ("_identity", "_path", "_scorer"):
+            twin.__dict__.pop(own, None)
         twin.name = self.name.removesuffix(self._suffix()) + twin._suffix()
         twin._check_weaken()
         return twin
@@ -183,7 +181,7 @@ class HfImageText(HfModel):
                 super().load()
             return
         self._lender.load()
-        self._model, self._unpacked = self._lender._model, self._lender._unpacked
+        self._model, self._alone = self._lender._model, self._lender._alone
 
     def _noisy(self, inputs: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
         """The model's inputs with noise on their pixels, if it is pixels that are weakened."""
@@ -198,6 +196,9 @@ class HfImageText(HfModel):
         if spec is None or spec.target != "features":
             return contextlib.nullcontext()
         return features_weakened(self._model, _images(requests), spec)
+
+    def _contrasted(self) -> bool:
+        return self.options.contrast is not None
 
     def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:
         if not self.options.contrast or not requests[0].prompt.images:
@@ -233,9 +234,6 @@ class HfImageText(HfModel):
     def _image_token(self) -> str:
         return image_tokens.image_text(self.processor, self.name, self.checkpoint.config)
 
-    def _expand(self, ids: Any, prompt: Prompt) -> list[int]:
-        return image_tokens.expand(ids, prompt.images, self.image_id, self.processor)
-
     def _load_weights(self) -> Any:
         from transformers import AutoModelForImageTextToText
 
@@ -244,122 +242,6 @@ class HfImageText(HfModel):
             names = backbone.names(self.checkpoint)
             return peft_adapter.apply(model, self.options.adapter, names.in_whole)
         return model
-
-    # -- answers with images --------------------------------------------------------------------------------------
-
-    def _problem(self, request: Request, images: ImagePool, ids: Iterable[int], new: int) -> Response | None:
-        """Why a request with images cannot be answered, or None."""
-        try:
-            for image in request.prompt.images:
-                images.get(image)
-        except ImageError as error:
-            return failure(str(error))
-        if image_tokens.count(ids, self.image_id) != len(request.prompt.images):
-            return Response("refused", error=f"its text contains the model's image token {self._image_token()!r}")
-        size = len(self._expand(ids, request.prompt)) + new
-        if size > self.max_length:
-            return failure(f"{size} tokens with the image, the model takes {self.max_length}; an image is never cut")
-        return None
-
-    def _special(self, request: Request) -> bool | None:
-        return self._encoder(request.prompt).special_for(self.render(request))
-
-    def _process(self, texts: Sequence[str], requests: Sequence[Request], images: ImagePool) -> dict[str, Any]:
-        """The processor's tensors for texts that are treated alike (special tokens), padded on the left."""
-        assert self.tokenizer.padding_side == "left"
-        special = self._encoder(requests[0].prompt).special_for(texts[0])
-        pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
-        more = {} if special is None else {"add_special_tokens": special}
-        out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
-        made = {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
-        return made if self.options.contrast else self._noisy(made, requests)
-
-    def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        if not group[0][1].prompt.images:
-            yield from super()._answer_generate(group, images)
-            return
-        good: dict[Any, list[tuple[int, Generate]]] = {}
-        for i, request in group:
-            problem = self._problem(request, images, self._prompt_ids(request), request.params.max_new_tokens)
-            if problem:
-                yield i, problem
-            else:
-                good.setdefault(self._encoder(request.prompt).special_for(self.render(request)), []).append(
-                    (i, request)
-                )
-        for alike in good.values():
-            requests = [request for _, request in alike]
-            inputs = self._process([self.render(request) for request in requests], requests, images)
-            clear = self.options.contrast is not None  # the weakened branch is a logits processor's then
-            with contextlib.nullcontext() if clear else self._seeing(requests):
-                generated = self._generate(inputs, requests)
-            sizes = inputs["attention_mask"].sum(dim=1).tolist()
-            for (i, _), size, result in zip(alike, sizes, generated, strict=True):
-                yield i, answer_text(result, size)
-
-    def _answer_choose(self, batch: list[tuple[int, Choose]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        unseeing = [item for item in batch if not item[1].prompt.images]
-        if unseeing:
-            yield from super()._answer_choose(unseeing, images)
-        good: dict[Any, list[tuple[int, Choose, Scored]]] = {}
-        for i, request in batch:
-            if not request.prompt.images:
-                continue
-            scored = self._scored(request)
-            longest = max((len(option) for option in scored.options), default=0)
-            problem = self._problem(request, images, scored.context, max(0, longest - 1))
-            if problem:
-                yield i, problem
-            else:
-                good.setdefault(self._encoder(request.prompt).special_for(self.render(request)), []).append(
-                    (i, request, scored)
-                )
-        for alike in good.values():
-            yield from self._score_seen(alike, images)
-
-    def _score_seen(self, batch: list[tuple[int, Choose, Scored]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        """Scores options after contexts with images: packed, image and context computed once, or row by row."""
-        requests = [request for _, request, _ in batch]
-        texts = [self.render(request).rstrip() for request in requests]
-        inputs = self._process(texts, requests, images)
-        seen = [
-            Scored(ids[mask.bool()].cpu().numpy().astype(np.int32), scored.options)
-            for ids, mask, (_, _, scored) in zip(inputs["input_ids"], inputs["attention_mask"], batch, strict=True)
-        ]
-        extra = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
-        shape = inputs["input_ids"].shape
-        a_token_each = {k for k, v in extra.items() if v.shape[:2] == shape}
-        if not self._unpacked and not a_token_each and all(map(self._fits, seen)):
-            from .prefix import score_packed
-
-            with hf_loading.translate_memory_errors(), self._seeing(requests):
-                found = score_packed(self._model, seen, extra)
-        else:
-            found = [
-                self._score_alone(request, text, scored, images)
-                for request, text, scored in zip(requests, texts, seen, strict=True)
-            ]
-        for (i, _, _), scored, likelihoods in zip(batch, seen, found, strict=True):
-            yield i, choice(likelihoods, scored.size)
-
-    def _score_alone(self, request: Choose, text: str, seen: Scored, images: ImagePool) -> list[Any]:
-        """The slow twin with images: one option at a time."""
-        from .prefix import EMPTY, score_separately
-
-        found = []
-        for option in seen.options:
-            if not len(option):
-                found.append(EMPTY)
-                continue
-            inputs = self._process([text], [request], images)
-            shape = inputs["input_ids"].shape
-            extra = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
-            for name, value in extra.items():
-                if value.shape[:2] == shape:  # a type for each token: what follows the image is text, type 0
-                    extra[name] = image_tokens.with_zeros(value, len(option) - 1)
-            with hf_loading.translate_memory_errors(), self._seeing([request]):
-                found += score_separately(self._model, [(seen.context, option)], self.max_length, extra)
-        return found
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
@@ -373,9 +255,3 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
 
 def _images(requests: Sequence[Request]) -> list[ImageRef]:
     return [ref for request in requests for ref in request.prompt.images]
-
-
-def _as(value: Any, model: Any) -> Any:
-    """A tensor on the model's device; floating-point ones (pixels) in the model's type."""
-    device = model.get_input_embeddings().weight.device
-    return value.to(device, model.dtype) if value.is_floating_point() else value.to(device)

@@ -17,7 +17,7 @@ from ..requests import MODEL_TEMPLATE, Choose, Generate, GenParams, Prompt, Requ
 from . import hf_loading, hf_options, peft_adapter
 from .base import ModelAdapter
 from .checkpoint import Checkpoint, ends, max_length, one_line
-from .encoding import BoundedCache, Scored, TextEncoder
+from .encoding import BoundedCache, Ids, Scored, TextEncoder
 from .hf_options import HfOptions
 
 T = TypeVar("T")
@@ -34,7 +34,8 @@ class HfBase(ModelAdapter):
         self.checkpoint, self.options, self.tokenizer = checkpoint, options, tokenizer
         self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
         self.encoder = TextEncoder(tokenizer, options.add_bos)
-        self.batch_rows, self.batch_tokens = options.batch_rows, options.batch_tokens
+        self.batch_rows, self.batch_tokens = options.batch_rows or hf_options.DEFAULT_ROWS, options.batch_tokens
+        self.choose_rows = options.batch_rows
         self.device = hf_options.resolve_device(options)
         self.dtype = hf_loading.resolve_dtype(checkpoint, options, self.device)
         self.name = Path(checkpoint.target).resolve().name if not checkpoint.commit else Path(checkpoint.target).name
@@ -44,7 +45,7 @@ class HfBase(ModelAdapter):
         self.max_length = max_length(checkpoint.config, tokenizer)
         self._encoded = BoundedCache(_CACHED_TOKENS)
         self._model: Any = None
-        self._unpacked = ""  # why options do not share a row
+        self._alone = ""  # why requests do not share a prefix tree
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class HfBase(ModelAdapter):
             "max_length": self.max_length,
             "commit": self.checkpoint.commit,
             "adapter": peft_adapter.summary(options.adapter) if options.adapter else "",
-            "options_share_a_row": (not self._unpacked) if self._model is not None else None,
+            "prefixes_are_shared": (not self._alone) if self._model is not None else None,
             **self.identity(),
         }
 
@@ -192,6 +193,16 @@ class HfBase(ModelAdapter):
         scored = self._scored(request)
         options = sum(max(0, len(option) - 1) for option in scored.options)
         return len(self._expand(scored.context, request.prompt)) + options
+
+    def prefix(self, request: Request) -> Ids:
+        """A prompt's token ids; an option's context."""
+        if isinstance(request, Generate):
+            ids: Iterable[int] = self._prompt_ids(request)
+        elif request.rolling:
+            ids = ()
+        else:
+            ids = self._scored(request).context
+        return np.asarray(self._expand(ids, request.prompt), np.int32)
 
     def effective(self, params: GenParams) -> dict[str, Any]:
         """Everything that decides the text: the request's parameters, and the checkpoint's end tokens."""

@@ -8,21 +8,24 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import BadInput, OutOfMemory
 from ..images import ImagePool
-from ..requests import Choose, Generate, Request, Response, failure
+from ..requests import Choose, Generate, GenParams, Request, Response, failure
 from . import hf_loading
-from .encoding import Scored
+from .encoding import Ids, Scored
 from .hf_base import HfBase
 from .tuned import read_training, read_tuned
 
 if TYPE_CHECKING:
     from .generation import Generated
-    from .prefix import Likelihood
+    from .kv import Path, Pictures
+    from .likelihood import Likelihood
+    from .shared import TreeScorer
 
 log = logging.getLogger(__name__)
 NOT_A_NUMBER = "the model gave NaN or infinite scores"
@@ -65,7 +68,7 @@ class HfModel(HfBase):
             BadInput: Weights or PEFT adapter incomplete, not for this model, or too large for this machine.
         """
         from .generation import plain_config
-        from .prefix import why_not_packed
+        from .sharing import why_not_shared
 
         try:
             self._model = self._load_weights()
@@ -74,15 +77,17 @@ class HfModel(HfBase):
             raise BadInput(f"{self.name}: the weights do not fit into memory; {cure} ({error})") from error
         self._model.generation_config = plain_config(self.ends)
         with hf_loading.translate_memory_errors():
-            self._unpacked = why_not_packed(self._model)
-        if self._unpacked:
-            log.info("%s: options are scored one by one: %s", self.name, self._unpacked)
+            self._alone = why_not_shared(self._model)
+        if self._alone:
+            log.info("%s: options are scored one by one: %s", self.name, self._alone)
 
     def close(self) -> None:
         """Frees the weights."""
         import torch
 
         self._model = None
+        for own in ("_path", "_scorer"):
+            self.__dict__.pop(own, None)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -101,35 +106,66 @@ class HfModel(HfBase):
             yield from self._answer_generate(group, images)
 
     def _answer_choose(self, batch: list[tuple[int, Choose]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        packed: list[tuple[int, Scored]] = []
+        together: list[tuple[int, Scored]] = []
         apart: list[Apart] = []
         for i, request in batch:
             if request.rolling:
                 apart.append(Apart(i, self._windows(request), rolling=True))
                 continue
             scored = self._scored(request)
-            if not self._unpacked and self._fits(scored):
-                packed.append((i, scored))
+            if not self._alone and self._fits(scored):
+                together.append((i, scored))
             else:
                 apart.append(Apart(i, [scored]))
-        if packed:
-            from .prefix import score_packed
-
-            with hf_loading.translate_memory_errors():
-                found = score_packed(self._model, [scored for _, scored in packed])
-            for (i, scored), likelihoods in zip(packed, found, strict=True):
-                yield i, choice(likelihoods, scored.size)
+        again: list[int] = []
+        yield from self._choose_together(together, again)
+        parts = dict(together)
+        apart += [Apart(i, [parts[i]]) for i in again]
         yield from self._score_apart(apart, len(batch))
 
-    def _fits(self, scored: Scored) -> bool:
-        """Whether a packed row is within the model's length, so that nothing is cut."""
-        from .prefix import packed_size
+    def _choose_together(
+        self, batch: Sequence[tuple[int, Scored]], again: list[int], pictures: Pictures | None = None
+    ) -> Iterator[tuple[int, Response]]:
+        """Scores over one prefix tree; images are stand-ins in it.
 
-        return packed_size(scored) <= self.max_length
+        What is not finite goes to `again`, to be asked alone: NaN spreads to all that are in a row with it.
+        """
+        if not batch:
+            return
+        with hf_loading.translate_memory_errors():
+            for at, likelihoods in self._scorer.score([scored for _, scored in batch], pictures):
+                i, scored = batch[at]
+                if all(math.isfinite(found.logprob) for found in likelihoods):
+                    yield i, choice(likelihoods, scored.size)
+                else:
+                    again.append(i)
+
+    @cached_property
+    def _path(self) -> Path:
+        """What was gone through last; there are weights when it is first asked for."""
+        from .kv import Path
+
+        return Path(self._model)
+
+    @cached_property
+    def _scorer(self) -> TreeScorer:
+        from .shared import TreeScorer, pack_tokens
+
+        return TreeScorer(self._path, pack_tokens(self._width, self.batch_tokens))
+
+    @property
+    def _width(self) -> int:
+        return int(self._model.config.get_text_config(decoder=True).hidden_size)
+
+    def _fits(self, scored: Scored) -> bool:
+        """Whether no sequence is longer than the model, so that nothing is cut."""
+        longest = max((len(option) for option in scored.options), default=0)
+        return len(scored.context) + max(0, longest - 1) <= self.max_length
 
     def _score_apart(self, apart: Sequence[Apart], at_once: int) -> Iterator[tuple[int, Response]]:
         """The slow twin: each option (or window) in its own row, `at_once` rows a forward pass."""
-        from .prefix import EMPTY, score_separately
+        from .likelihood import EMPTY
+        from .prefix import score_separately
 
         pairs = [(part.context, option) for item in apart for part in item.parts for option in part.options]
         scorable = [i for i, (_, option) in enumerate(pairs) if 0 < len(option) <= self.max_length]
@@ -159,19 +195,45 @@ class HfModel(HfBase):
         return choice(found, size, truncated=len(scored.context) + longest > self.max_length + 1)
 
     def _answer_generate(self, group: list[tuple[int, Generate]], images: ImagePool) -> Iterator[tuple[int, Response]]:
-        import torch
-
         room = self.max_length - group[0][1].params.max_new_tokens
         whole = [self._prompt_ids(request) for _, request in group]
         rows = [ids[-room:] for ids in whole]
+        requests = [request for _, request in group]
+        together = not self._alone and self._pays(rows, requests[0].params)
+        generated = self._together(rows, requests) if together else []
+        if not generated or any(result.bad for result in generated):  # NaN spreads to all that are in a row with it
+            generated = self._generate(self._padded(rows), requests)
+        for (i, _), tokens, result in zip(group, whole, generated, strict=True):
+            yield i, answer_text(result, min(len(tokens), room), truncated=len(tokens) > room)
+
+    def _pays(self, rows: Sequence[Ids], params: GenParams, at_least: int = 0) -> bool:
+        """Whether prompts share `at_least` so many first tokens, and had better go through them once."""
+        from .together import pays, shared_path
+
+        if params.num_beams > 1:
+            return False
+        shared = shared_path(rows)
+        held = min(shared, self._path.shared(rows[0]))
+        return shared >= at_least and pays(list(map(len, rows)), shared, held, self._width)
+
+    def _together(
+        self, rows: Sequence[Ids], requests: Sequence[Generate], pictures: Pictures | None = None
+    ) -> list[Generated]:
+        from .together import generate_together
+
+        seeds = [request.params.seed for request in requests]
+        with hf_loading.translate_memory_errors():
+            return generate_together(self._path, rows, requests[0].params, seeds, self.tokenizer, self.ends, pictures)
+
+    def _padded(self, rows: Sequence[Ids]) -> dict[str, Any]:
+        """Token ids and mask, padded on the left."""
+        import torch
+
         width = max(map(len, rows))
         ids, mask = np.full((len(rows), width), self.ends.pad, np.int64), np.zeros((len(rows), width), np.int64)
         for row, tokens in enumerate(rows):
             ids[row, width - len(tokens) :], mask[row, width - len(tokens) :] = tokens, 1
-        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        generated = self._generate(inputs, [request for _, request in group])
-        for (i, _), tokens, result in zip(group, whole, generated, strict=True):
-            yield i, answer_text(result, min(len(tokens), room), truncated=len(tokens) > room)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
     def _generate(self, inputs: dict[str, Any], requests: Sequence[Generate]) -> list[Generated]:
         from .generation import generate

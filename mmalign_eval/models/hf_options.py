@@ -33,7 +33,7 @@ class HfOptions:
         base: The same of the language model that a LoRA in that layout was trained on.
         add_bos: Whether texts get the tokenizer's special tokens; None: the tokenizer's own habit, as in lm-eval.
         batch_tokens: Most tokens in a batch.
-        batch_rows: Most requests in a batch.
+        batch_rows: Most requests in a batch; 0: as many as the tokens allow where options are scored, 32 texts.
         weaken: Noise on what the model sees (`features:800`); None: none.
         contrast: Decoding that contrasts the clear with the weakened image (`1:0.2`); None: plain decoding.
     """
@@ -50,7 +50,7 @@ class HfOptions:
     base: str = ""
     add_bos: bool | None = None
     batch_tokens: int = DEFAULT_TOKENS
-    batch_rows: int = DEFAULT_ROWS
+    batch_rows: int = 0
     weaken: Weaken | None = None
     contrast: Contrast | None = None
 
@@ -84,7 +84,7 @@ def parse(options: Options, local: bool) -> HfOptions:
         base=options.get("base", ""),
         add_bos=None if options.get("add_bos", "auto") == "auto" else parse_bool("add_bos", options["add_bos"]),
         batch_tokens=parse_int("batch_tokens", options.get("batch_tokens", str(DEFAULT_TOKENS))),
-        batch_rows=parse_int("batch_rows", options.get("batch_rows", str(DEFAULT_ROWS))),
+        batch_rows=parse_int("batch_rows", options["batch_rows"]) if "batch_rows" in options else 0,
         weaken=parse_weaken(options.get("weaken", "")),
         contrast=parse_contrast(options.get("contrast", "")),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ from ..errors import BadInput, ImageError
 from ..images import digest, image_size
 from ..requests import ImageRef
 
+_NUMBERS: dict[tuple[str, tuple[str, ...]], int] = {}  # of images by content and transforms
 _UNREADABLE = (336, 336)  # planned size of an image that cannot be read; asking for it gives the error
 
 
@@ -44,7 +44,7 @@ def count(ids: Iterable[int], image: int | None) -> int:
 def expand(ids: Iterable[int], refs: Sequence[ImageRef], image: int | None, processor: Any) -> list[int]:
     """Ids with each placeholder replaced by as many ids as its image has tokens.
 
-    The ids are negative, so that they meet no vocabulary, and derived from the image's content.
+    These ids are negative, so that they meet no vocabulary, and the first of them is the image's own in this process.
     """
     left = iter(refs)
     out: list[int] = []
@@ -55,8 +55,9 @@ def expand(ids: Iterable[int], refs: Sequence[ImageRef], image: int | None, proc
 
 
 def _stand_ins(ref: ImageRef, processor: Any) -> list[int]:
-    start = int.from_bytes(hashlib.sha256(f"{digest(ref)}|{ref.transforms}".encode()).digest()[:4], "big")
-    return [-(start + k + 1) for k in range(_tokens(processor, _size(ref.path, ref.row, ref.column)))]
+    number = _NUMBERS.setdefault((digest(ref), ref.transforms), len(_NUMBERS))
+    count = _tokens(processor, _size(ref.path, ref.row, ref.column))
+    return [-2 - number, *[-1] * (count - 1)][:count]
 
 
 def _tokens(processor: Any, size: tuple[int, int]) -> int:

@@ -48,6 +48,12 @@ def filtered(logits: torch.Tensor, params: GenParams) -> torch.Tensor:
     return logits
 
 
+def drawn(scores: torch.Tensor, params: GenParams, seeds: Sequence[int], step: int) -> torch.Tensor:
+    """Scores `[rows, vocabulary]` whose argmax is a draw of each row's own, from its seed and the step alone."""
+    noise = np.stack([gumbel(seed, step, scores.shape[-1]) for seed in seeds])
+    return filtered(scores, params) + torch.from_numpy(noise).to(scores.device, torch.float32)
+
+
 class SeededSampling(LogitsProcessor):
     """Turns greedy decoding into sampling: adds each row's own noise to its filtered logits, so that argmax draws."""
 
@@ -57,6 +63,4 @@ class SeededSampling(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores `[rows, vocabulary]` whose argmax is the drawn token of each row."""
         step = input_ids.shape[1] - self.prompt_length
-        noise = np.stack([gumbel(seed, step, scores.shape[-1]) for seed in self.seeds])
-        drawn = filtered(scores, self.params) + torch.from_numpy(noise).to(scores.device, torch.float32)
-        return drawn  # type: ignore[return-value]
+        return drawn(scores, self.params, self.seeds, step)  # type: ignore[return-value]

@@ -89,7 +89,7 @@ def large() -> ImageRef:
 def test_a_family(family: str) -> None:
     model = load(built(family))
     apart = FAMILIES[family][1]
-    assert bool(model._unpacked) is apart
+    assert bool(model._alone) is apart
     a, b = pictures()[0], large()
     requests: list[Request] = [
         Generate(Prompt("Is there a dog?", (a,)), greedy(8)),
@@ -106,7 +106,7 @@ def test_a_family(family: str) -> None:
     if not apart:
         assert together[0].prompt_tokens == len(model.sequences(requests[0])[0])
         assert together[1].prompt_tokens == len(model.sequences(requests[1])[0])
-        model._unpacked = "the slow twin"
+        model._alone = "the slow twin"
         for x, y in zip(ask(model, requests[3:]), together[3:], strict=True):
             same(x, y)
     other = Choose(Prompt("Is there a dog?", (b,)), (" Yes", " No"))

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from mmalign_eval.miniature.nano import nano_tokenizer
 from mmalign_eval.models.encoding import Scored
 from mmalign_eval.models.hf_model import HfModel
-from mmalign_eval.models.prefix import score_packed, score_separately, why_not_packed
+from mmalign_eval.models.kv import Path as HeldPath
+from mmalign_eval.models.prefix import score_separately
+from mmalign_eval.models.shared import TreeScorer
+from mmalign_eval.models.sharing import why_not_shared
 from mmalign_eval.requests import Choose, Prompt
 
 from .hf_case import ask, load, nano, near, opened, pictures, same, scratch
@@ -68,11 +71,11 @@ def model_of(kind: str) -> HfModel:
 
 def apart(model: Any, requests: list[Choose]) -> list[Any]:
     """The same requests through the slow twin."""
-    reason, model._unpacked = model._unpacked, "asked for by a test"
+    reason, model._alone = model._alone, "asked for by a test"
     try:
         return ask(model, requests, batch=1)
     finally:
-        model._unpacked = reason
+        model._alone = reason
 
 
 words = st.text(alphabet="aé漢😀 \nQYes:no7", max_size=24)
@@ -92,7 +95,7 @@ def requests(draw: st.DrawFn) -> list[Choose]:
 
 def check_twins(kind: str, batch: list[Choose]) -> None:
     model = model_of(kind)
-    assert not model._unpacked
+    assert not model._alone
     for fast, slow in zip(ask(model, batch), apart(model, batch), strict=True):
         same(fast, slow)
 
@@ -133,9 +136,9 @@ def test_unsafe_models_are_scored_apart_and_say_so_once(kind: str, caplog: pytes
     with caplog.at_level(logging.INFO, logger="mmalign_eval.models.hf_model"):
         model = load(built(kind))
         ask(model, EDGES[:3])
-    assert model.describe()["options_share_a_row"] is False
+    assert model.describe()["prefixes_are_shared"] is False
     assert [r.message for r in caplog.records if "one by one" in r.message] == [
-        f"{kind}: options are scored one by one: {model._unpacked}"
+        f"{kind}: options are scored one by one: {model._alone}"
     ]
 
 
@@ -149,22 +152,23 @@ def test_both_attention_implementations(attention: str) -> None:
 
 def test_packing_is_tried_out_on_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     model = opened("llama")._model
-    assert why_not_packed(model) == ""
+    assert why_not_shared(model) == ""
     forward = model.forward
 
-    def deaf(input_ids: Any, attention_mask: Any, position_ids: Any = None, **more: Any) -> Any:
+    def deaf(input_ids: Any, attention_mask: Any = None, position_ids: Any = None, **more: Any) -> Any:
         return forward(input_ids=input_ids, attention_mask=attention_mask, **more)
 
     monkeypatch.setattr(model, "forward", deaf)
-    assert why_not_packed(model) == "its positions or its mask do not follow what it is given"
+    assert why_not_shared(model) == "its positions or its mask do not follow what it is given"
 
 
 def test_options_do_not_see_one_another() -> None:
     model = opened("llama")._model
     numbers = np.random.default_rng(1)
     context, *options = (numbers.integers(5, 500, n).astype(np.int32) for n in (7, 4, 3, 4))
-    alone = score_packed(model, [Scored(context, (options[1],))])[0][0]
-    between = score_packed(model, [Scored(context, tuple(options))])[0][1]
+    scorer = TreeScorer(HeldPath(model), 64)
+    ((_, (alone,)),) = scorer.score([Scored(context, (options[1],))])
+    ((_, (_, between, _)),) = scorer.score([Scored(context, tuple(options))])
     assert near(between.logprob, alone.logprob)
     twin = score_separately(model, [(context, options[1])], 100)[0]
     assert near(alone.logprob, twin.logprob)
@@ -175,7 +179,7 @@ def test_one_forward_pass_computes_the_context_once() -> None:
     model = opened("llama")
     shapes = []
     hook = model._model.register_forward_pre_hook(
-        lambda module, args, kwargs: shapes.append((tuple(kwargs["input_ids"].shape), kwargs["logits_to_keep"])),
+        lambda module, args, kwargs: shapes.append((tuple(kwargs["input_ids"].shape), len(kwargs["logits_to_keep"]))),
         with_kwargs=True,
     )
     request = Choose(Prompt("Question: Is there a dog in the image?", template="raw"), (" Yes", " No", " It is a dog"))
