@@ -94,13 +94,17 @@ def request_keys(adapter: ModelAdapter, requests: Sequence[Request]) -> list[str
     return keys
 
 
+def _limits_of(adapter: ModelAdapter) -> _Limits:
+    choose_rows = adapter.batch_rows if adapter.choose_rows is None else adapter.choose_rows
+    return _Limits(adapter.batch_rows, choose_rows, adapter.batch_tokens)
+
+
 class Engine:
     """Drives one adapter over one store; weights are loaded on the first request that is not stored."""
 
     def __init__(self, adapter: ModelAdapter, store: Store) -> None:
         self.adapter, self.store = adapter, store
-        choose_rows = adapter.batch_rows if adapter.choose_rows is None else adapter.choose_rows
-        self._limits = _Limits(adapter.batch_rows, choose_rows, adapter.batch_tokens)
+        self._limits = _limits_of(adapter)
         self._loaded = False
 
     def run(
@@ -149,6 +153,7 @@ class Engine:
             return 0.0
         start = time.perf_counter()
         self.adapter.load()
+        self._limits = _limits_of(self.adapter)  # known once there are weights, from the memory that they leave
         self._loaded = True
         return time.perf_counter() - start
 
@@ -206,13 +211,13 @@ class Engine:
 
     def _try(self, batch: list[_Item], pool: ImagePool) -> Iterator[tuple[_Item, Response]]:
         done: set[int] = set()
+        full: OutOfMemory | None = None
         try:
             for index, response in self.adapter.answer([item.request for item in batch], pool):
                 done.add(index)
                 yield batch[index], _checked(batch[index].request, response)
         except OutOfMemory as error:
-            yield from self._halve([b for i, b in enumerate(batch) if i not in done], pool, error)
-            return
+            full = OutOfMemory(str(error))  # not the error itself: its frames hold the batch that did not fit
         except MmevalError:
             raise
         except Exception as error:
@@ -223,6 +228,9 @@ class Engine:
             else:  # one bad request must not take its neighbours with it
                 for item in left:
                     yield from self._try([item], pool)
+            return
+        if full is not None:
+            yield from self._halve([b for i, b in enumerate(batch) if i not in done], pool, full)
             return
         for index, item in enumerate(batch):
             if index not in done:
