@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     # leaderboards: data only
-    ("registry", "requests", "roles", "images", "errors", "files", "templates", "leaderboards"),
+    ("registry", "requests", "roles", "images", "errors", "files", "phases", "templates", "leaderboards"),
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
 PUBLIC = TOP

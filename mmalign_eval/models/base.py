@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import BadInput, did_you_mean
 from ..images import ImagePool
+from ..phases import Work
 from ..requests import GenParams, Request, Response
 
 Options = Mapping[str, str]
@@ -28,6 +29,7 @@ class ModelAdapter(ABC):
         batch_tokens: Most tokens (prompt plus new) in a batch; 0: no limit.
         batch_rows: Most requests in a batch; 0: no limit.
         choose_rows: Most in a batch of `Choose` requests alone; 0: no limit; None: as batch_rows.
+        work: What it has done so far; None: it does not know.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ModelAdapter(ABC):
     batch_tokens: int = 0
     batch_rows: int = 0
     choose_rows: int | None = None
+    work: Work | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
