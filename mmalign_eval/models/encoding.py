@@ -11,11 +11,16 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from .words import Words, last_line, words_of
+
 Ids = npt.NDArray[np.int32]
+
+_WORDS: WeakKeyDictionary[Any, Words | None] = WeakKeyDictionary()  # one a tokenizer, for what it remembers
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,32 @@ class TextEncoder:
         known = self.tokenizer.bos_token_id is not None or self.tokenizer.eos_token_id is not None
         return str(self.tokenizer.decode(self.prefix_id)) if known else ""
 
-    def encode(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
+    @cached_property
+    def _words(self) -> Words | None:
+        if self.tokenizer not in _WORDS:
+            _WORDS[self.tokenizer] = words_of(self.tokenizer)
+        return _WORDS[self.tokenizer]
+
+    def encode(self, texts: Sequence[str], special: bool | None = None) -> list[Ids]:
         """Ids of several texts that start alike (or none with the prefix token).
 
         Args:
             texts: The texts.
             special: Force special tokens on or off; None: lm-eval's rule.
         """
-        if special is None and self._prefix_text and texts[0].startswith(self._prefix_text):
-            special = False
-        return self._ids(texts, self.add_bos if special is None else special)
+        return self._ids(texts, self._special(texts[0]) if special is None else special)
 
-    def _ids(self, texts: Sequence[str], special: bool | None) -> list[list[int]]:
+    def _special(self, text: str) -> bool | None:
+        return False if self._prefix_text and text.startswith(self._prefix_text) else self.add_bos
+
+    def _ids(self, texts: Sequence[str], special: bool | None) -> list[Ids]:
+        if self._words is not None:
+            before = b"" if special is False else self._words.before
+            found = [self._words.encode(text) for text in texts]
+            if None not in found:
+                return [np.frombuffer(before + ids, np.int32) for ids in found if ids is not None]
         more = {} if special is None else {"add_special_tokens": special}
-        ids: list[list[int]] = self.tokenizer(list(texts), verbose=False, **more)["input_ids"]
-        return ids
+        return list(map(_array, self.tokenizer(list(texts), verbose=False, **more)["input_ids"]))
 
     def special_for(self, text: str) -> bool | None:
         """Whether a prompt gets special tokens: not if it brings its BOS; None: as the tokenizer does it."""
@@ -88,7 +104,12 @@ class TextEncoder:
 
     def prompt(self, text: str) -> list[int]:
         """Ids of a text to go on from; an empty one is the prefix token."""
-        return self._ids([text], self.special_for(text))[0] or [self.prefix_id]
+        return self.prompt_ids(text).tolist()
+
+    def prompt_ids(self, text: str) -> Ids:
+        """The same as an array."""
+        ids = self._ids([text], self.special_for(text))[0]
+        return ids if len(ids) else _array([self.prefix_id])
 
     def choose(self, context: str, options: Sequence[str]) -> Scored:
         """Ids of a context and of each continuation."""
@@ -96,16 +117,33 @@ class TextEncoder:
             return self._without_context(options)
         bare = context.rstrip()
         moved = context[len(bare) :]
-        head, *whole = self.encode([bare, *(bare + moved + option for option in options)])
-        ends = [ids[len(head) :] if option or moved else [] for ids, option in zip(whole, options, strict=True)]
-        return Scored(_array(head or [self.prefix_id]), tuple(map(_array, ends)))
+        at = last_line(bare)  # what stands before it is the same for all options
+        start = self._start(bare, at)
+        head, *whole = self._after(start, [bare, *(bare + moved + option for option in options)], at)
+        ends = [ids[len(head) :] if option or moved else ids[:0] for ids, option in zip(whole, options, strict=True)]
+        asked = head if start is None else np.frombuffer(start + head.tobytes(), np.int32)
+        return Scored(asked if len(asked) else _array([self.prefix_id]), tuple(ends))
+
+    def _start(self, bare: str, at: int) -> bytes | None:
+        """Ids of what stands before a place where a text may be cut; None if it is to be encoded with the rest."""
+        if self._words is None:
+            return None
+        before = b"" if self._special(bare) is False else self._words.before
+        ids = self._words.encode(bare[:at], inner=True) if at else b""
+        return None if ids is None else before + ids
+
+    def _after(self, start: bytes | None, texts: Sequence[str], at: int) -> list[Ids]:
+        """Ids of what follows it in each text."""
+        if start is None:
+            return self.encode(texts)
+        return self._ids([text[at:] for text in texts], special=False)
 
     def _without_context(self, options: Sequence[str]) -> Scored:
         # An option that already starts with the prefix token has its first token taken as the context, which then is
         # the prefix token all the same.
         ids = self.encode(options, special=False) if options else []
-        ends = [i[1:] if i and i[0] == self.prefix_id else i for i in ids]
-        return Scored(_array([self.prefix_id]), tuple(map(_array, ends)))
+        ends = [i[1:] if len(i) and i[0] == self.prefix_id else i for i in ids]
+        return Scored(_array([self.prefix_id]), tuple(ends))
 
     def rolling(self, text: str, max_length: int) -> Iterator[Scored]:
         """Windows that score every token of a text once, each with as much context as the model's length leaves.
@@ -116,8 +154,8 @@ class TextEncoder:
         ids = self.encode([text])[0]
         for start in range(0, len(ids), max_length):
             end = min(start + max_length, len(ids))
-            before = ids[max(0, end - max_length - 1) : start] or [self.prefix_id]
-            yield Scored(_array(before), (_array(ids[start:end]),))
+            before = ids[max(0, end - max_length - 1) : start]
+            yield Scored(before if len(before) else _array([self.prefix_id]), (ids[start:end],))
 
 
 def _array(ids: Sequence[int]) -> Ids:
