@@ -8,7 +8,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -119,9 +119,11 @@ class ImageCache(Protocol):
 
     Attributes:
         heads: Names of the transforms whose results are worth keeping.
+        tell: Hears, once, that images can no longer be kept.
     """
 
     heads: frozenset[str]
+    tell: Callable[[str], None]
 
     def get(self, key: str) -> Image | None:
         """The image of a key, or None."""
@@ -131,6 +133,11 @@ class ImageCache(Protocol):
 
 
 _cache: ImageCache | None = None
+
+
+def cache_in_use() -> ImageCache | None:
+    """The one that `cached_in` gave."""
+    return _cache
 
 
 @contextlib.contextmanager
@@ -208,6 +215,14 @@ class ImagePool:
         """The decoded image, waiting for it if need be (raises `ImageError` as `open_image` does)."""
         future = self._futures.get(ref)
         return future.result() if future else open_image(ref)
+
+    def check(self, ref: ImageRef) -> None:
+        """Raises `ImageError` if there is no showing this image; waits for it if need be."""
+        self.get(ref)
+
+    def prepared(self, ref: ImageRef) -> tuple[tuple[int, int], Any] | None:
+        """Width and height of an image and what the model's image processor made of it, where that was done ahead."""
+        return None
 
     def close(self) -> None:
         """Stops the threads."""

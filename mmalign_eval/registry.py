@@ -11,6 +11,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,12 +23,30 @@ TASK_ENTRY_POINTS = "mmalign_eval.tasks"
 MODEL_ENTRY_POINTS = "mmalign_eval.models"
 
 
+@dataclass(frozen=True)
+class Carried:
+    """An entry as another process can make it.
+
+    Attributes:
+        name: Its name.
+        module: Where its value stands.
+        attribute: As what.
+        file: The module's, if it may be known by its file only.
+    """
+
+    name: str
+    module: str
+    attribute: str
+    file: str = ""
+
+
 class LazyRegistry(Generic[T]):
     """Names to values; a value may be a `module:attribute` string that is imported on first use."""
 
     def __init__(self, kind: str, entries: dict[str, T | str]) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._own = frozenset(entries)
         self._loaded: dict[str, T] = {}
         self._clashes: dict[str, str] = {}
 
@@ -69,6 +88,52 @@ class LazyRegistry(Generic[T]):
         self._loaded[name] = value
         return value
 
+    def carried(self, names: Iterable[str]) -> list[Carried]:
+        """Those of some names that a fresh process does not know."""
+        found = []
+        for name in names:
+            value = self._entries.get(name)
+            if name in self._own or value is None:
+                continue
+            if isinstance(value, str):
+                module, _, attribute = value.partition(":")
+                found.append(Carried(name, module.strip(), attribute.strip()))
+            else:
+                module = getattr(value, "__module__", None) or ""
+                file = getattr(sys.modules.get(module), "__file__", None) or ""
+                found.append(Carried(name, module, getattr(value, "__qualname__", ""), file))
+        return found
+
+    def adopt(self, carried: Iterable[Carried]) -> dict[str, str]:
+        """Takes over another process's entries; returns the names of which that could not be done, and why."""
+        missing = {}
+        for one in carried:
+            try:
+                value = operator.attrgetter(one.attribute)(_module(one.module, one.file))
+            except (Exception, SystemExit) as error:
+                missing[one.name] = located(error)
+            else:
+                self._entries[one.name] = self._loaded[one.name] = value
+        return missing
+
+
+def _module(name: str, file: str) -> Any:
+    """A module by its name or, where that says nothing, of its file."""
+    if name == "__main__":  # it would be another one there
+        raise ImportError("it is defined in the program itself")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0] or not file:
+            raise
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
 
 def _join(registry: LazyRegistry[Any]) -> str:
     return ", ".join(registry.names())
@@ -92,6 +157,7 @@ MODELS: LazyRegistry[Any] = LazyRegistry(
         "mini": "mmalign_eval.miniature.model:open_model",
         "openai": "mmalign_eval.models.openai:open_model",
         "scripted": "mmalign_eval.models.scripted:open_model",
+        "vllm": "mmalign_eval.models.vllm:open_model",
     },
 )
 

@@ -25,12 +25,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("miniature", "check", "conducts", "result_tables"),
     ),
     (
-        *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "sums_file", "runs", "scores", "tables"),
-        *("scoring", "judges"),
+        *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "run_stats", "sums_file", "runs", "scores"),
+        *("tables", "scoring", "judges"),
     ),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     # leaderboards: data only
-    ("registry", "requests", "roles", "images", "errors", "files", "phases", "templates", "leaderboards"),
+    (
+        *("registry", "requests", "roles", "images", "image_ahead", "image_workers", "errors", "files", "phases"),
+        *("templates", "leaderboards"),
+    ),
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
 PUBLIC = TOP

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput, did_you_mean
+from ..image_workers import Preparer
 from ..images import ImagePool
 from ..phases import Work
 from ..requests import GenParams, Request, Response
@@ -104,6 +105,10 @@ class ModelAdapter(ABC):
 
     def load(self) -> None:  # noqa: B027 - an API has no weights
         """Brings the weights into memory; called at most once, only if something is left to ask."""
+
+    def preparer(self) -> Preparer | None:
+        """What makes of one image what the model gets to see, if another process can do that; None: only pictures."""
+        return None
 
     @abstractmethod
     def answer(self, batch: Sequence[Request], images: ImagePool) -> Iterator[tuple[int, Response]]:

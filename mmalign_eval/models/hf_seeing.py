@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ImageError
 from ..images import ImagePool
 from ..requests import Choose, Generate, ImageRef, Request, Response, failure
-from . import hf_loading, image_tokens
+from . import hf_loading, image_tokens, pixels
 from .encoding import Ids, Scored
 from .hf_model import HfModel, answer_text, choice
 from .kv import Pictures
@@ -30,6 +30,7 @@ class HfSeeing(HfModel):
 
     processor: Any
     image_id: int | None
+    _apart: pixels.Apart | None = None
 
     @abstractmethod
     def _noisy(self, inputs: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class HfSeeing(HfModel):
         """Why a request with images cannot be answered, or None."""
         try:
             for image in request.prompt.images:
-                images.get(image)
+                images.check(image)
         except ImageError as error:
             return failure(str(error))
         if image_tokens.count(ids, self.image_id) != len(request.prompt.images):
@@ -66,11 +67,25 @@ class HfSeeing(HfModel):
         """The processor's tensors for texts that are treated alike (special tokens), padded on the left."""
         assert self.tokenizer.padding_side == "left"
         special = self._encoder(requests[0].prompt).special_for(texts[0])
-        pictures = [[images.get(ref) for ref in request.prompt.images] for request in requests]
+        processor, pictures = self._pictures(requests, images)
         more = {} if special is None else {"add_special_tokens": special}
-        out = self.processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
+        out = processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
         made = {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
         return made if self._contrasted() else self._noisy(made, requests)
+
+    def _pictures(self, requests: Sequence[Request], images: ImagePool) -> tuple[Any, list[list[Any]]]:
+        """The processor and what it is to be shown for each request: stand-ins where pixels were made ahead."""
+        if self._apart is not None:
+            found = [[images.prepared(ref) for ref in request.prompt.images] for request in requests]
+            made = [[pixels.stand_in(*one) for one in row if one is not None] for row in found]
+            if sum(map(len, made)) == sum(map(len, found)):
+                return self._apart.processor, made
+        return self.processor, [[images.get(ref) for ref in request.prompt.images] for request in requests]
+
+    def preparer(self) -> pixels.ImageProcessor | None:
+        """The checkpoint's image processor, where it can do its part alone (`pixels.apart`)."""
+        self._apart = self._apart or pixels.apart(self.processor)
+        return self._apart.preparer if self._apart else None
 
     def _show(self, request: Request, text: str, planned: Ids, images: ImagePool, pictures: Pictures) -> bool:
         """Adds a request's image to the pictures, if prompts about it can be laid out without the processor.

@@ -55,6 +55,7 @@ class CorruptCache:
 
     Attributes:
         heads: Names of the transforms whose results are kept.
+        tell: Hears, once, that images can no longer be kept.
     """
 
     heads = frozenset({"corrupt"})
@@ -72,7 +73,7 @@ class CorruptCache:
         """
         if limit < LOWEST:
             raise BadInput(f"--corrupt-cache: {limit} bytes hold no image; give at least 1MB")
-        self.folder, self.limit, self._tell = Path(folder), limit, tell
+        self.folder, self.limit, self.tell = Path(folder), limit, tell
         self._lock = threading.Lock()
         self._writes = True
         try:
@@ -81,6 +82,9 @@ class CorruptCache:
             raise BadInput(f"--corrupt-cache: cannot make {self.folder}: {error.strerror or error}") from error
         self._unseen = 0  # bytes written since the folder was looked through
         self._room = limit - self._make_room(0)
+
+    def __reduce__(self) -> tuple[type[CorruptCache], tuple[Path, int]]:
+        return CorruptCache, (self.folder, self.limit)  # another process's view of the same folder
 
     def get(self, key: str) -> Image | None:
         """The image of a key, or None if it is not there or damaged (the file is then deleted)."""
@@ -114,7 +118,7 @@ class CorruptCache:
         except OSError as error:
             with self._lock:
                 if self._writes:
-                    self._tell(f"corrupted images are no longer kept in {self.folder}: {error.strerror or error}")
+                    self.tell(f"corrupted images are no longer kept in {self.folder}: {error.strerror or error}")
                 self._writes = False
 
     def _path(self, key: str) -> Path:
