@@ -182,6 +182,7 @@ class HfImageText(HfSeeing):
             return
         self._lender.load()
         self._model, self._alone = self._lender._model, self._lender._alone
+        self._size_batches()
 
     def _noisy(self, inputs: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
         """The model's inputs with noise on their pixels, if it is pixels that are weakened."""

@@ -34,7 +34,9 @@ class HfBase(ModelAdapter):
         self.checkpoint, self.options, self.tokenizer = checkpoint, options, tokenizer
         self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
         self.encoder = TextEncoder(tokenizer, options.add_bos)
-        self.batch_rows, self.batch_tokens = options.batch_rows or hf_options.DEFAULT_ROWS, options.batch_tokens
+        self.batch_rows = options.batch_rows or hf_options.DEFAULT_ROWS
+        self.batch_tokens = options.batch_tokens  # else known once there are weights
+        self._pass_tokens = options.batch_tokens  # most that go through the model at once
         self.choose_rows = options.batch_rows
         self.device = hf_options.resolve_device(options)
         self.dtype = hf_loading.resolve_dtype(checkpoint, options, self.device)
@@ -83,6 +85,8 @@ class HfBase(ModelAdapter):
             "device": f"device_map={options.device_map}" if options.device_map else self.device,
             "attention": self._model.config._attn_implementation if self._model is not None else options.attn or "auto",
             "max_length": self.max_length,
+            "batch_tokens": self.batch_tokens,
+            "batch_rows": self.batch_rows,
             "commit": self.checkpoint.commit,
             "adapter": peft_adapter.summary(options.adapter) if options.adapter else "",
             "prefixes_are_shared": (not self._alone) if self._model is not None else None,
@@ -187,7 +191,7 @@ class HfBase(ModelAdapter):
         if isinstance(request, Generate):
             room = self.max_length - request.params.max_new_tokens
             ids = self._expand(self._prompt_ids(request), request.prompt)
-            return min(len(ids), max(room, 1)) + request.params.max_new_tokens
+            return (min(len(ids), max(room, 1)) + request.params.max_new_tokens) * request.params.num_beams
         if request.rolling:
             return min(self.max_length, max((window.size for window in self._windows(request)), default=1))
         scored = self._scored(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import math
@@ -19,6 +20,7 @@ from ..requests import Choose, Generate, GenParams, Request, Response, failure
 from . import hf_loading
 from .encoding import Ids, Scored
 from .hf_base import HfBase
+from .hf_options import MOST_TOKENS
 from .tuned import read_training, read_tuned
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .shared import TreeScorer
 
 log = logging.getLogger(__name__)
+_LEAST_PASS = 64  # tokens that go through the model at once, however little memory there is
 NOT_A_NUMBER = "the model gave NaN or infinite scores"
 
 
@@ -80,6 +83,28 @@ class HfModel(HfBase):
             self._alone = why_not_shared(self._model)
         if self._alone:
             log.info("%s: options are scored one by one: %s", self.name, self._alone)
+        self._size_batches()
+
+    def _size_batches(self) -> None:
+        """Sizes batches by what the weights leave of the memory; what the user gave stands."""
+        from .memory import limits
+
+        given = self.options.batch_tokens
+        found = limits(self._model, given or MOST_TOKENS, self.batch_rows, twice=bool(self.options.contrast))
+        self.batch_tokens, self._pass_tokens = given or found.tokens, found.pass_tokens
+
+    @contextlib.contextmanager
+    def _memory(self) -> Iterator[None]:
+        """In which the model runs: when memory runs out, it goes on holding nothing, and with smaller passes."""
+        try:
+            with hf_loading.translate_memory_errors():
+                yield
+        except OutOfMemory:
+            self._pass_tokens = max(_LEAST_PASS, self._pass_tokens // 2)
+            self._path.forget()
+            self._path.chunk = min(self._path.chunk, self._pass_tokens)
+            self._scorer.pack = min(self._scorer.pack, self._pass_tokens)
+            raise
 
     def close(self) -> None:
         """Frees the weights."""
@@ -132,7 +157,7 @@ class HfModel(HfBase):
         """
         if not batch:
             return
-        with hf_loading.translate_memory_errors():
+        with self._memory():
             for at, likelihoods in self._scorer.score([scored for _, scored in batch], pictures):
                 i, scored = batch[at]
                 if all(math.isfinite(found.logprob) for found in likelihoods):
@@ -145,13 +170,13 @@ class HfModel(HfBase):
         """What was gone through last; there are weights when it is first asked for."""
         from .kv import Path
 
-        return Path(self._model)
+        return Path(self._model, self._pass_tokens)
 
     @cached_property
     def _scorer(self) -> TreeScorer:
         from .shared import TreeScorer, pack_tokens
 
-        return TreeScorer(self._path, pack_tokens(self._width, self.batch_tokens))
+        return TreeScorer(self._path, pack_tokens(self._width, self._pass_tokens))
 
     @property
     def _width(self) -> int:
@@ -163,7 +188,7 @@ class HfModel(HfBase):
         return len(scored.context) + max(0, longest - 1) <= self.max_length
 
     def _score_apart(self, apart: Sequence[Apart], at_once: int) -> Iterator[tuple[int, Response]]:
-        """The slow twin: each option (or window) in its own row, `at_once` rows a forward pass."""
+        """The slow twin: each option (or window) in its own row, at most `at_once` rows a forward pass."""
         from .likelihood import EMPTY
         from .prefix import score_separately
 
@@ -171,9 +196,11 @@ class HfModel(HfBase):
         scorable = [i for i, (_, option) in enumerate(pairs) if 0 < len(option) <= self.max_length]
         scorable.sort(key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         found: list[Likelihood] = [EMPTY] * len(pairs)
-        for start in range(0, len(scorable), at_once):
-            some = scorable[start : start + at_once]
-            with hf_loading.translate_memory_errors():
+        while scorable:
+            longest = min(self.max_length, sum(map(len, pairs[scorable[0]])))
+            rows = max(1, min(at_once, self._pass_tokens // longest))
+            some, scorable = scorable[:rows], scorable[rows:]
+            with self._memory():
                 scores = score_separately(self._model, [pairs[i] for i in some], self.max_length)
             for i, score in zip(some, scores, strict=True):
                 found[i] = score
@@ -222,7 +249,7 @@ class HfModel(HfBase):
         from .together import generate_together
 
         seeds = [request.params.seed for request in requests]
-        with hf_loading.translate_memory_errors():
+        with self._memory():
             return generate_together(self._path, rows, requests[0].params, seeds, self.tokenizer, self.ends, pictures)
 
     def _padded(self, rows: Sequence[Ids]) -> dict[str, Any]:
@@ -243,7 +270,7 @@ class HfModel(HfBase):
         device = self._model.get_input_embeddings().weight.device
         placed = {name: value.to(device) for name, value in inputs.items()}
         seeds = [request.params.seed for request in requests]
-        with hf_loading.translate_memory_errors():
+        with self._memory():
             before = self._before(placed, requests)
             return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends, before)
 

@@ -19,7 +19,7 @@ from .tree import common
 Positions = npt.NDArray[np.int64]
 Seeing = Callable[[], AbstractContextManager[Any]]
 _NONE: Positions = np.empty(0, np.int64)
-_CHUNK = 2048  # most tokens of a path that go through the model at once
+_CHUNK = 2048  # most tokens of a path that go through the model at once, where memory allows
 _ROOM = 256  # tokens of room beyond what is asked for, so that a few more tokens move nothing
 
 
@@ -96,12 +96,14 @@ class Path:
 
     Attributes:
         model: A transformers causal LM (or image-text model), in evaluation mode.
+        chunk: Most tokens that go through the model at once, an image and what is before it aside.
         held: The path's tokens.
         computed: Tokens that went through the model so far.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, chunk: int = _CHUNK) -> None:
         self.model = model
+        self.chunk = min(chunk, _CHUNK)
         self.held: Ids = np.empty(0, np.int32)
         self.computed = 0
         self._cache = Cache(layer_class_to_replicate=GrowingLayer)
@@ -150,7 +152,7 @@ class Path:
             at = 0
         self.back_to(at)
         while at < len(ids):
-            to = max(seen, min(len(ids), at + _CHUNK)) if at >= seen else seen
+            to = max(seen, min(len(ids), at + self.chunk)) if at >= seen else seen
             some = asked[(asked >= at) & (asked < to)]
             if at < seen:
                 assert pictures is not None
