@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -81,16 +81,15 @@ class Work:
             self._turn()
             self._open[-1] = name
 
-    def through(self, name: str, made: Generator[T, None, None]) -> Iterator[T]:
+    def through(self, name: str, made: Iterator[T]) -> Iterator[T]:
         """What a generator makes; the time it takes is a phase, not that of who takes it."""
-        with contextlib.closing(made):
-            while True:
-                with self.phase(name):
-                    try:
-                        item = next(made)
-                    except StopIteration:
-                        return
-                yield item
+        while True:
+            with self.phase(name):
+                try:
+                    item = next(made)
+                except StopIteration:
+                    return
+            yield item
 
     def tokens(self, count: int) -> None:
         """So many tokens go through the language model."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import templates
 from ..errors import BadInput, Refused
+from ..phases import Work
 from ..requests import MODEL_TEMPLATE, Choose, Generate, GenParams, Prompt, Request
 from . import hf_loading, hf_options, peft_adapter
 from .base import ModelAdapter
@@ -30,9 +31,11 @@ class HfBase(ModelAdapter):
 
     part = "whole"
 
+    work: Work
     def __init__(self, checkpoint: Checkpoint, options: HfOptions, tokenizer: Any) -> None:
         self.checkpoint, self.options, self.tokenizer = checkpoint, options, tokenizer
         self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
+        self.work = Work()
         self.encoder = TextEncoder(tokenizer, options.add_bos)
         self.batch_rows = options.batch_rows or hf_options.DEFAULT_ROWS
         self.batch_tokens = options.batch_tokens  # else known once there are weights
@@ -50,6 +53,7 @@ class HfBase(ModelAdapter):
         self._alone = ""  # why requests do not share a prefix tree
 
     # -- what it is ---------------------------------------------------------------------------------------------
+        self._unshown = ""  # why those about one image do not share it
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -92,6 +96,8 @@ class HfBase(ModelAdapter):
             "prefixes_are_shared": (not self._alone) if self._model is not None else None,
             **self.identity(),
         }
+            **({"prefixes_not_shared_because": self._alone} if self._alone else {}),
+            **({"images_not_shared_because": self._unshown} if self._unshown else {}),
 
     def _count_parameters(self) -> int:
         model = self._model if self._model is not None else self._skeleton()

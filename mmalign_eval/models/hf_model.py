@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import BadInput, OutOfMemory
 from ..images import ImagePool
+from ..phases import PREFILL
 from ..requests import Choose, Generate, GenParams, Request, Response, failure
 from . import hf_loading
 from .encoding import Ids, Scored
@@ -72,6 +73,7 @@ class HfModel(HfBase):
         """
         from .generation import plain_config
         from .sharing import why_not_shared
+        from .watching import watch
 
         try:
             self._model = self._load_weights()
@@ -82,7 +84,8 @@ class HfModel(HfBase):
         with hf_loading.translate_memory_errors():
             self._alone = why_not_shared(self._model)
         if self._alone:
-            log.info("%s: options are scored one by one: %s", self.name, self._alone)
+            log.warning("%s: prompts and options go through it one by one: %s", self.name, self._alone)
+        watch(self._model, self.work)
         self._size_batches()
 
     def _size_batches(self) -> None:
@@ -158,7 +161,8 @@ class HfModel(HfBase):
         if not batch:
             return
         with self._memory():
-            for at, likelihoods in self._scorer.score([scored for _, scored in batch], pictures):
+            scored_now = self._scorer.score([scored for _, scored in batch], pictures)
+            for at, likelihoods in self.work.through(PREFILL, scored_now):
                 i, scored = batch[at]
                 if all(math.isfinite(found.logprob) for found in likelihoods):
                     yield i, choice(likelihoods, scored.size)
@@ -170,7 +174,7 @@ class HfModel(HfBase):
         """What was gone through last; there are weights when it is first asked for."""
         from .kv import Path
 
-        return Path(self._model, self._pass_tokens)
+        return Path(self._model, self._pass_tokens, self.work)
 
     @cached_property
     def _scorer(self) -> TreeScorer:
@@ -200,7 +204,7 @@ class HfModel(HfBase):
             longest = min(self.max_length, sum(map(len, pairs[scorable[0]])))
             rows = max(1, min(at_once, self._pass_tokens // longest))
             some, scorable = scorable[:rows], scorable[rows:]
-            with self._memory():
+            with self._memory(), self.work.phase(PREFILL):
                 scores = score_separately(self._model, [pairs[i] for i in some], self.max_length)
             for i, score in zip(some, scores, strict=True):
                 found[i] = score
@@ -264,14 +268,15 @@ class HfModel(HfBase):
 
     def _generate(self, inputs: dict[str, Any], requests: Sequence[Generate]) -> list[Generated]:
         from .generation import generate
+        from .watching import DecodingBegins
 
         assert self.tokenizer.padding_side == "left"
         assert bool(inputs["attention_mask"][:, -1].all()), "prompts must be padded on the left"
         device = self._model.get_input_embeddings().weight.device
         placed = {name: value.to(device) for name, value in inputs.items()}
         seeds = [request.params.seed for request in requests]
-        with self._memory():
-            before = self._before(placed, requests)
+        with self._memory(), self.work.phase(PREFILL):
+            before = [*self._before(placed, requests), DecodingBegins(self.work)]
             return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends, before)
 
     def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:

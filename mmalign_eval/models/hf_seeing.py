@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,11 +14,14 @@ import numpy as np
 
 from ..errors import ImageError
 from ..images import ImagePool
-from ..requests import Choose, Generate, ImageRef, Request, Response, failure
+from ..phases import IMAGES, PREFILL
+from ..requests import Choose, Generate, ImageRef, Prompt, Request, Response, failure
 from . import hf_loading, image_tokens, pixels
 from .encoding import Ids, Scored
 from .hf_model import HfModel, answer_text, choice
 from .kv import Pictures
+
+log = logging.getLogger(__name__)
 
 
 class HfSeeing(HfModel):
@@ -67,11 +71,12 @@ class HfSeeing(HfModel):
         """The processor's tensors for texts that are treated alike (special tokens), padded on the left."""
         assert self.tokenizer.padding_side == "left"
         special = self._encoder(requests[0].prompt).special_for(texts[0])
-        processor, pictures = self._pictures(requests, images)
         more = {} if special is None else {"add_special_tokens": special}
-        out = processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
-        made = {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
-        return made if self._contrasted() else self._noisy(made, requests)
+        with self.work.phase(IMAGES):
+            processor, pictures = self._pictures(requests, images)
+            out = processor(images=pictures, text=list(texts), padding=True, return_tensors="pt", **more)
+            made = {name: _as(value, self._model) for name, value in out.items() if hasattr(value, "is_floating_point")}
+            return made if self._contrasted() else self._noisy(made, requests)
 
     def _pictures(self, requests: Sequence[Request], images: ImagePool) -> tuple[Any, list[list[Any]]]:
         """The processor and what it is to be shown for each request: stand-ins where pixels were made ahead."""
@@ -94,16 +99,27 @@ class HfSeeing(HfModel):
         differ in nothing but their text.
         """
         stand_ins = planned[planned < 0]
-        if self._alone or self.image_id is None or len(request.prompt.images) != 1 or not len(stand_ins):
+        if self._alone:
             return False
+        if self.image_id is None or not len(stand_ins):
+            return self._unshared("its processor has no token that an image takes the place of")
+        if len(request.prompt.images) != 1:
+            return self._unshared("a request shows several")
         inputs = self._process([text], [request], images)
         ids, extra = inputs["input_ids"], _beside(inputs)
-        if any(value.shape[:2] == ids.shape for value in extra.values()):  # a type for each token
-            return False
+        if any(value.shape[:2] == ids.shape for value in extra.values()):
+            return self._unshared("it takes a type for each token")
         if not np.array_equal(np.where(planned < 0, self.image_id, planned), ids[0].cpu().numpy()):
-            return False
+            return self._unshared("its processor puts them elsewhere than planned")
         pictures.add(int(stand_ins[0]), extra, partial(self._seeing, [request]))
         return True
+
+    def _unshared(self, why: str) -> bool:
+        """Says, once a model, that an image goes through it anew for each request about it; returns False."""
+        if not self._unshown:
+            self._unshown = why
+            log.warning("%s: images go through it again for each request about them: %s", self.name, why)
+        return False
 
     # -- writing --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from ..phases import Work
 from .encoding import Ids
 from .masks import as_given
 from .tree import common
@@ -99,10 +100,12 @@ class Path:
         chunk: Most tokens that go through the model at once, an image and what is before it aside.
         held: The path's tokens.
         computed: Tokens that went through the model so far.
+        work: Hears of what is gone on from, and of phases.
     """
 
-    def __init__(self, model: Any, chunk: int = _CHUNK) -> None:
+    def __init__(self, model: Any, chunk: int = _CHUNK, work: Work | None = None) -> None:
         self.model = model
+        self.work = work or Work()
         self.chunk = min(chunk, _CHUNK)
         self.held: Ids = np.empty(0, np.int32)
         self.computed = 0
@@ -151,6 +154,7 @@ class Path:
         if at < seen:
             at = 0
         self.back_to(at)
+        self.work.hit(at)
         while at < len(ids):
             to = max(seen, min(len(ids), at + self.chunk)) if at >= seen else seen
             some = asked[(asked >= at) & (asked < to)]

@@ -87,6 +87,7 @@ class TreeScorer:
         tree, held = work.tree, len(above)
         assert self.path.shared(tree.ids[above]) == held
         self.path.back_to(held)
+        self.path.work.hit(held)
         slots, end = torch.arange(start, stop), torch.from_numpy(tree.end[start:stop])
         sees = (slots[None, :] <= slots[:, None]) & (end[None, :] > slots[:, None])
         mask = torch.cat([torch.ones(stop - start, held, dtype=torch.bool), sees], dim=1)

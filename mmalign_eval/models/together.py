@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..phases import DECODE, PREFILL
 from ..requests import GenParams
 from .checkpoint import Ends
 from .encoding import Ids
@@ -72,17 +73,20 @@ def generate_together(
     """
     shared = shared_path(prompts)
     try:
-        for _ in path.hold(prompts[0][:shared], pictures=pictures):
-            pass
-        texts = _Texts(len(prompts), params, seeds, tokenizer, ends)
-        first = _OneRow(path, prompts, shared, texts)
-        texts.take(first.begin())
-        under_way: _OneRow | _Rows = first
-        while texts.active:
-            if isinstance(under_way, _OneRow) and under_way.too_wide():
-                under_way = _Rows(under_way)
-            texts.take(under_way.step())
-        return texts.outcomes()
+        with path.work.phase(PREFILL):
+            for _ in path.hold(prompts[0][:shared], pictures=pictures):
+                pass
+            texts = _Texts(len(prompts), params, seeds, tokenizer, ends)
+            first = _OneRow(path, prompts, shared, texts)
+            logits = first.begin()
+        with path.work.phase(DECODE):
+            texts.take(logits)
+            under_way: _OneRow | _Rows = first
+            while texts.active:
+                if isinstance(under_way, _OneRow) and under_way.too_wide():
+                    under_way = _Rows(under_way)
+                texts.take(under_way.step())
+            return texts.outcomes()
     except BaseException:  # what is in the cache is not known then
         path.forget()
         raise
@@ -160,6 +164,7 @@ class _OneRow:
         sees = (slots[None, :] <= slots[:, None]) & (end[None, :] > slots[:, None])
         mask = torch.cat([torch.ones(len(tree), held, dtype=torch.bool), sees], dim=1)
         kept, back = np.unique([own[-1] for own in tree.paths], return_inverse=True)
+        self.path.work.hit(held)
         logits = self.path.forward(tree.ids, tree.position + held, torch.from_numpy(kept), mask)
         return logits[torch.from_numpy(back).to(logits.device)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ def _encoders(model: Any) -> list[Any]:
 
 
 def _timed(encode: Callable[..., Any], work: Work) -> Callable[..., Any]:
+    @functools.wraps(encode)  # transformers reads its signature
     def timed(*args: Any, **inputs: Any) -> Any:
         work.counts.images += _images(args, inputs)
         with work.phase(VISION):
