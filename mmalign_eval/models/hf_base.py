@@ -30,12 +30,12 @@ class HfBase(ModelAdapter):
     """The part of an adapter that works before its weights are loaded."""
 
     part = "whole"
-
     work: Work
+
     def __init__(self, checkpoint: Checkpoint, options: HfOptions, tokenizer: Any) -> None:
         self.checkpoint, self.options, self.tokenizer = checkpoint, options, tokenizer
-        self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
         self.work = Work()
+        self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
         self.encoder = TextEncoder(tokenizer, options.add_bos)
         self.batch_rows = options.batch_rows or hf_options.DEFAULT_ROWS
         self.batch_tokens = options.batch_tokens  # else known once there are weights
@@ -51,9 +51,9 @@ class HfBase(ModelAdapter):
         self._encoded = BoundedCache(_CACHED_TOKENS)
         self._model: Any = None
         self._alone = ""  # why requests do not share a prefix tree
+        self._unshown = ""  # why those about one image do not share it
 
     # -- what it is ---------------------------------------------------------------------------------------------
-        self._unshown = ""  # why those about one image do not share it
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -94,10 +94,10 @@ class HfBase(ModelAdapter):
             "commit": self.checkpoint.commit,
             "adapter": peft_adapter.summary(options.adapter) if options.adapter else "",
             "prefixes_are_shared": (not self._alone) if self._model is not None else None,
-            **self.identity(),
-        }
             **({"prefixes_not_shared_because": self._alone} if self._alone else {}),
             **({"images_not_shared_because": self._unshown} if self._unshown else {}),
+            **self.identity(),
+        }
 
     def _count_parameters(self) -> int:
         model = self._model if self._model is not None else self._skeleton()
