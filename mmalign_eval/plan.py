@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .data.source import DataChoice, Source
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .images import digest
 from .models.base import ModelAdapter
+from .models.encoding import Scored
+from .models.tree_size import sizes
 from .registry import TASKS, source_file
 from .requests import Choose, Generate, ImageRef, Request, with_seed
-from .results import digest_json
+from .results import digest_json_list
 from .task import LmEvalTask, Sample, Task
 
 
@@ -41,14 +43,14 @@ class TaskPlan:
 
     def data_hash(self) -> str:
         """SHA-256 over ids, rows and image bytes of the samples; an image's path is the machine's and left out."""
-        rows = [(s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples]
-        return digest_json(rows, default=lambda value: "image" if isinstance(value, ImageRef) else str(value))
+        rows = ((s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples)
+        return digest_json_list(rows, default=lambda value: "image" if isinstance(value, ImageRef) else str(value))
 
 
 def rows_hash(samples: Iterable[Sample]) -> str:
     """SHA-256 over ids and rows alone: what a run and answers made elsewhere on the same data have in common."""
-    return digest_json(
-        [(s.id, dict(s.data)) for s in samples],
+    return digest_json_list(
+        ((s.id, dict(s.data)) for s in samples),
         default=lambda value: "image" if isinstance(value, ImageRef) else str(value),
     )
 
@@ -175,25 +177,22 @@ def plan_size(plans: Sequence[TaskPlan], adapter: ModelAdapter, stored: int) -> 
     """Counts what the plans ask of one adapter; tokens are counted over different requests."""
     requests = [request for plan in plans for request in plan.flat]
     images: set[ImageRef] = {image for request in requests for image in request.prompt.images}
-    sequences: list[tuple[int, ...]] = []
-    for request in dict.fromkeys(requests):
-        found = adapter.sequences(request)
-        if found is None:
-            return PlanSize(len(requests), len(images), stored, None, None)
-        sequences += [tuple(ids) for ids in found]
-    return PlanSize(len(requests), len(images), stored, sum(map(len, sequences)), tree_size(sequences))
+    tokens = token_sizes(adapter, dict.fromkeys(requests))
+    return PlanSize(len(requests), len(images), stored, *(tokens or (None, None)))
 
 
-def tree_size(sequences: Iterable[tuple[int, ...]]) -> int:
-    """Nodes of the prefix tree of token sequences: in sorted order, each adds what it does not share with the last."""
-    total = 0
-    last: tuple[int, ...] = ()
-    for ids in sorted(sequences):
-        shared = 0
-        for a, b in zip(ids, last, strict=False):
-            if a != b:
-                break
-            shared += 1
-        total += len(ids) - shared
-        last = ids
-    return total
+def token_sizes(adapter: ModelAdapter, requests: Iterable[Request]) -> tuple[int, int] | None:
+    """Tokens in all sequences of requests, and in their prefix tree; None if the adapter does not tell."""
+    unknown = False
+
+    def parts() -> Iterator[Scored]:
+        nonlocal unknown
+        for request in requests:
+            found = adapter.laid_out(request)
+            if found is None:
+                unknown = True
+                return
+            yield from found
+
+    found = sizes(parts())
+    return None if unknown else found

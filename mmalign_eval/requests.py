@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 MODEL_TEMPLATE = "model"  # the checkpoint's own chat template
@@ -122,7 +121,7 @@ class Generate:
     prompt: Prompt
     params: GenParams
 
-    @cached_property
+    @property
     def canonical(self) -> str:
         """Canonical JSON without image contents; equal requests have equal text."""
         return _canonical("generate", self.prompt, {"params": _params(self.params)})
@@ -142,7 +141,7 @@ class Choose:
     options: tuple[str, ...]
     rolling: bool = False
 
-    @cached_property
+    @property
     def canonical(self) -> str:
         """Canonical JSON without image contents; equal requests have equal text."""
         extra: dict[str, Any] = {"options": self.options}

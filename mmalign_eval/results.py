@@ -225,6 +225,17 @@ def digest_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
+def digest_json_list(values: Iterable[Any], default: Callable[[Any], Any] | None = None) -> str:
+    """`digest_json` of a list that is never held as a whole."""
+    encoder = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=default)
+    digest, between = hashlib.sha256(b"["), ""
+    for value in values:
+        digest.update((between + encoder.encode(value)).encode("utf-8", "replace"))
+        between = ", "
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
 def _judge(result: Result) -> str:
     runs = result.get("judge", {}).get("runs", 1)
     return (result["task"].get("judge") or "none") + (f" x{runs}" if runs > 1 else "")

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadInput, did_you_mean
 from ..image_workers import Preparer
 from ..images import ImagePool
 from ..phases import Work
 from ..requests import GenParams, Request, Response
+from .encoding import Ids, Scored
 
 Options = Mapping[str, str]
-Ids = npt.NDArray[np.int32]
 
 
 class ModelAdapter(ABC):
@@ -52,13 +51,21 @@ class ModelAdapter(ABC):
     def render(self, request: Request) -> str:
         """The exact text sent to the model for a request (image placeholders as the model's own)."""
 
-    def sequences(self, request: Request) -> list[list[int]] | None:
-        """Token ids of each sequence the request needs (one, or one an option), images expanded; None if unknown.
+    def laid_out(self, request: Request) -> Sequence[Scored] | None:
+        """Token ids that a request needs: what comes first, and what follows it for each option; None if unknown.
 
-        Images are expanded to as many ids as the model has image tokens, each derived from the image's digest so that
-        different images differ. Used to plan, never to run.
+        A prompt has one, empty option; a text in windows is several parts. Images are expanded to as many ids as the
+        model has image tokens, each derived from the image's digest so that different images differ. Used to plan,
+        never to run.
         """
         return None
+
+    def sequences(self, request: Request) -> list[list[int]] | None:
+        """The same as whole sequences: one, or one an option."""
+        parts = self.laid_out(request)
+        if parts is None:
+            return None
+        return [[*part.context.tolist(), *option.tolist()] for part in parts for option in part.options]
 
     def length(self, request: Request) -> int:
         """Tokens this request occupies in a batch, prompt plus new; 1 if unknown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from .hf_options import HfOptions
 T = TypeVar("T")
 
 _CACHED_TOKENS = 8_000_000  # of planned requests, 4 bytes each
+_NONE = np.empty(0, np.int32)
 
 
 class HfBase(ModelAdapter):
@@ -37,6 +38,7 @@ class HfBase(ModelAdapter):
         self.work = Work()
         self.tokenizer.padding_side = "left"  # not kept by every checkpoint's files; right padding garbles batches
         self.encoder = TextEncoder(tokenizer, options.add_bos)
+        self._encoders: dict[bool, TextEncoder] = {}  # for prompts that say themselves what stands before them
         self.batch_rows = options.batch_rows or hf_options.DEFAULT_ROWS
         self.batch_tokens = options.batch_tokens  # else known once there are weights
         self._pass_tokens = options.batch_tokens  # most that go through the model at once
@@ -151,7 +153,7 @@ class HfBase(ModelAdapter):
     def _encoder(self, prompt: Prompt) -> TextEncoder:
         if prompt.special_tokens is None:
             return self.encoder
-        return TextEncoder(self.tokenizer, prompt.special_tokens)
+        return self._encoders.setdefault(prompt.special_tokens, TextEncoder(self.tokenizer, prompt.special_tokens))
 
     def _encode(self, request: Request, make: Callable[[], tuple[T, int]]) -> T:
         found: T | None = self._encoded.get(request)
@@ -174,23 +176,23 @@ class HfBase(ModelAdapter):
 
         return self._encode(request, make)
 
-    def _prompt_ids(self, request: Generate) -> np.ndarray[Any, np.dtype[np.int32]]:
-        def make() -> tuple[Any, int]:
-            ids = np.asarray(self._encoder(request.prompt).prompt(self._render(request.prompt)), dtype=np.int32)
+    def _prompt_ids(self, request: Generate) -> Ids:
+        def make() -> tuple[Ids, int]:
+            ids = self._encoder(request.prompt).prompt_ids(self._render(request.prompt))
             return ids, len(ids)
 
         return self._encode(request, make)
 
-    def _expand(self, ids: Iterable[int], prompt: Prompt) -> list[int]:
+    def _expand(self, ids: Ids, prompt: Prompt) -> Ids:
         """Ids with each image as many ids as the model has image tokens."""
-        return list(map(int, ids))
+        return ids
 
-    def sequences(self, request: Request) -> list[list[int]]:
-        """Ids of each sequence: the prompt, or context and option for each option."""
+    def laid_out(self, request: Request) -> Sequence[Scored]:
+        """The prompt, or context and options."""
         if isinstance(request, Generate):
-            return [self._expand(self._prompt_ids(request), request.prompt)]
+            return [Scored(self._expand(self._prompt_ids(request), request.prompt), (_NONE,))]
         scored = self._windows(request) if request.rolling else [self._scored(request)]
-        return [[*self._expand(s.context, request.prompt), *map(int, option)] for s in scored for option in s.options]
+        return [Scored(self._expand(part.context, request.prompt), part.options) for part in scored]
 
     def length(self, request: Request) -> int:
         """Tokens in a batch: a packed row for a `Choose`, prompt and new tokens for a `Generate`."""
@@ -207,12 +209,8 @@ class HfBase(ModelAdapter):
     def prefix(self, request: Request) -> Ids:
         """A prompt's token ids; an option's context."""
         if isinstance(request, Generate):
-            ids: Iterable[int] = self._prompt_ids(request)
-        elif request.rolling:
-            ids = ()
-        else:
-            ids = self._scored(request).context
-        return np.asarray(self._expand(ids, request.prompt), np.int32)
+            return self._expand(self._prompt_ids(request), request.prompt)
+        return _NONE if request.rolling else self._expand(self._scored(request).context, request.prompt)
 
     def effective(self, params: GenParams) -> dict[str, Any]:
         """Everything that decides the text: the request's parameters, and the checkpoint's end tokens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -50,10 +50,10 @@ class HfSeeing(HfModel):
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
-    def _expand(self, ids: Any, prompt: Any) -> list[int]:
+    def _expand(self, ids: Ids, prompt: Prompt) -> Ids:
         return image_tokens.expand(ids, prompt.images, self.image_id, self.processor)
 
-    def _problem(self, request: Request, images: ImagePool, ids: Iterable[int], new: int) -> Response | None:
+    def _problem(self, request: Request, images: ImagePool, ids: Ids, new: int) -> Response | None:
         """Why a request with images cannot be answered, or None."""
         try:
             for image in request.prompt.images:
@@ -149,7 +149,7 @@ class HfSeeing(HfModel):
 
     def _write_together(self, same: list[tuple[int, Generate]], images: ImagePool) -> list[tuple[int, Response]] | None:
         """Answers to questions about one image; None if they cannot share it, or it does not pay."""
-        rows = [np.asarray(self._expand(self._prompt_ids(r), r.prompt), np.int32) for _, r in same]
+        rows = [self._expand(self._prompt_ids(r), r.prompt) for _, r in same]
         requests = [request for _, request in same]
         stand_ins = np.flatnonzero(rows[0] < 0)
         seen = int(stand_ins[-1]) + 1 if len(stand_ins) else 0  # where the image ends
@@ -209,7 +209,7 @@ class HfSeeing(HfModel):
 
     def _planned(self, request: Choose) -> Scored:
         scored = self._scored(request)
-        return Scored(np.asarray(self._expand(scored.context, request.prompt), np.int32), scored.options)
+        return Scored(self._expand(scored.context, request.prompt), scored.options)
 
     def _score_alone(self, request: Choose, images: ImagePool) -> Response:
         """The slow twin with images: one option at a time, everything as the processor gives it."""
@@ -229,7 +229,7 @@ class HfSeeing(HfModel):
                 if value.shape[:2] == ids.shape:  # a type for each token: what follows the image is text, type 0
                     extra[name] = image_tokens.with_zeros(value, len(option) - 1)
             context = ids[0].cpu().numpy().astype(np.int32)
-            with hf_loading.translate_memory_errors(), self._seeing([request]):
+            with hf_loading.translate_memory_errors(), self._seeing([request]), self.work.phase(PREFILL):
                 found += score_separately(self._model, [(context, option)], self.max_length, extra)
         return choice(found, size + sum(map(len, options)))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from ..errors import BadInput, ImageError
 from ..images import digest, image_size
 from ..requests import ImageRef
+from .encoding import Ids
 
 _NUMBERS: dict[tuple[str, tuple[str, ...]], int] = {}  # of images by content and transforms
 _UNREADABLE = (336, 336)  # planned size of an image that cannot be read; asking for it gives the error
@@ -36,28 +39,30 @@ def image_id(processor: Any, config: Any) -> int | None:
     return None
 
 
-def count(ids: Iterable[int], image: int | None) -> int:
+def count(ids: Ids, image: int | None) -> int:
     """Placeholders among ids."""
-    return sum(1 for token in ids if token == image)
+    return 0 if image is None else int(np.count_nonzero(ids == image))
 
 
-def expand(ids: Iterable[int], refs: Sequence[ImageRef], image: int | None, processor: Any) -> list[int]:
+def expand(ids: Ids, refs: Sequence[ImageRef], image: int | None, processor: Any) -> Ids:
     """Ids with each placeholder replaced by as many ids as its image has tokens.
 
     These ids are negative, so that they meet no vocabulary, and the first of them is the image's own in this process.
     """
-    left = iter(refs)
-    out: list[int] = []
-    for token in ids:
-        ref = next(left, None) if token == image else None
-        out += [int(token)] if ref is None else _stand_ins(ref, processor)
-    return out
+    if not refs or image is None:
+        return ids
+    found, start = [], 0
+    for at, ref in zip(np.flatnonzero(ids == image).tolist(), refs, strict=False):
+        found += [ids[start:at], _stand_ins(ref, processor)]
+        start = at + 1
+    return np.concatenate([*found, ids[start:]])
 
 
-def _stand_ins(ref: ImageRef, processor: Any) -> list[int]:
+def _stand_ins(ref: ImageRef, processor: Any) -> Ids:
     number = _NUMBERS.setdefault((digest(ref), ref.transforms), len(_NUMBERS))
-    count = _tokens(processor, _size(ref.path, ref.row, ref.column))
-    return [-2 - number, *[-1] * (count - 1)][:count]
+    made = np.full(_tokens(processor, _size(ref.path, ref.row, ref.column)), -1, np.int32)
+    made[:1] = -2 - number
+    return made
 
 
 def _tokens(processor: Any, size: tuple[int, int]) -> int:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmalign_eval.models.tree import Node, build, packs
-from mmalign_eval.plan import tree_size
+
+from .tree_size_case import tree_size
 
 few = st.lists(st.lists(st.sampled_from([-3, -1, 0, 1, 2]), max_size=8), min_size=0, max_size=14)
 
