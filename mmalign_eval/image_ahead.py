@@ -7,7 +7,6 @@ import pickle
 import statistics
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ import numpy as np
 from . import image_workers
 from .errors import ImageError
 from .image_workers import Answer, Made, Pixels, Preparer, Ready, Setup, Worker
-from .images import ImagePool, cache_in_use, open_image
+from .images import ImagePool, Order, cache_in_use, open_image
 from .registry import IMAGE_TRANSFORMS
 from .requests import ImageRef
 
@@ -55,25 +54,6 @@ class _Job:
     future: Future[Made] = field(default_factory=Future)
     begun: bool = False
     bytes: int = 0
-
-
-class Order:
-    """The images of a run in the order in which they are shown, where neighbours on one image count once."""
-
-    def __init__(self, shown: Sequence[Sequence[ImageRef]]) -> None:
-        self.refs: list[ImageRef] = []
-        self._first: list[int] = []  # the item with which each comes
-        before: tuple[ImageRef, ...] = ()
-        for number, images in enumerate(shown):
-            if images and tuple(images) != before:
-                before = tuple(images)
-                self.refs += before
-                self._first += [number] * len(before)
-
-    def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where in `refs` the images of items `start` to `end` (without it) are; also those still shown before."""
-        at = bisect_right(self._first, start)
-        return bisect_left(self._first, self._first[at - 1]) if at else 0, bisect_left(self._first, end)
 
 
 class ImagesAhead(ImagePool):

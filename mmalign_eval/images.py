@@ -8,7 +8,8 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -107,7 +108,9 @@ def _opened(data: bytes, ref: ImageRef) -> Image:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise too_large from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:  # its text is a buffer's address
+        raise _Undecodable(f"image {label(ref)} cannot be decoded: it has no image format that is known") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise _Undecodable(f"image {label(ref)} cannot be decoded: {error}") from error
     if image.width * image.height > MAX_PIXELS:
         raise too_large
@@ -193,6 +196,25 @@ def label(ref: ImageRef) -> str:
     if ref.path.endswith(".jsonl") and ref.row >= 0:
         return f"{ref.path}:{ref.row + 1}"
     return f"{ref.path}[{ref.row}]" if ref.row >= 0 else ref.path
+
+
+class Order:
+    """The images of a run in the order in which they are shown, where neighbours on one image count once."""
+
+    def __init__(self, shown: Sequence[Sequence[ImageRef]]) -> None:
+        self.refs: list[ImageRef] = []
+        self._first: list[int] = []  # the item with which each comes
+        before: tuple[ImageRef, ...] = ()
+        for number, images in enumerate(shown):
+            if images and tuple(images) != before:
+                before = tuple(images)
+                self.refs += before
+                self._first += [number] * len(before)
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where in `refs` the images of items `start` to `end` (without it) are; also those still shown before."""
+        at = bisect_right(self._first, start)
+        return bisect_left(self._first, self._first[at - 1]) if at else 0, bisect_left(self._first, end)
 
 
 class ImagePool:
