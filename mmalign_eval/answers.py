@@ -16,7 +16,6 @@ from typing import Any
 
 from .data.files import NotThere
 from .data.source import ENV_DATA, DataChoice, Source
-from .engine import RunStats
 from .errors import BadInput, MmevalError, PluginError, located
 from .judges.base import Judge, OfflineJudge
 from .plan import base_name, rows_hash
@@ -24,6 +23,7 @@ from .provenance import provenance
 from .registry import source_file
 from .results import Result, digest_json, result_stem, signature
 from .roles import AnswerFiles, Submission
+from .run_stats import RunStats
 from .scoring import Row, described, judged, row, summarize, take_verdicts
 from .stats import Sums
 from .task import LmEvalTask, Sample, Task

@@ -17,39 +17,14 @@ from .errors import BadInput, ImageError, MmevalError, OutOfMemory, Refused
 from .image_ahead import ImagesAhead
 from .images import ImagePool, digest
 from .models.base import ModelAdapter
+from .phases import IMAGES, LOAD, Work
 from .requests import Choose, Request, Response, failure
+from .run_stats import Meter, RunStats
 from .store import Store, request_key
 
 ALIKE = 16  # tokens with which requests begin that are asked one after the other
 COMMIT_SECONDS = 0.2  # adapters that answer one by one (an API) commit at least this often
 Advance = Callable[[int, int], None]  # (answers, errors) since the last call
-
-
-@dataclass
-class RunStats:
-    """What a run of requests cost.
-
-    Attributes:
-        requests: Requests given.
-        unique: Different ones among them.
-        stored: Of those, answered before.
-        asked: Of those, asked now.
-        load_seconds: Bringing the weights.
-        seconds: Answering.
-        prompt_tokens: Prompt tokens of what was asked now.
-        new_tokens: Generated tokens of what was asked now.
-        halvings: Batches halved because memory ran out.
-    """
-
-    requests: int = 0
-    unique: int = 0
-    stored: int = 0
-    asked: int = 0
-    load_seconds: float = 0.0
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    halvings: int = 0
 
 
 @dataclass
@@ -101,12 +76,17 @@ def _limits_of(adapter: ModelAdapter) -> _Limits:
 
 
 class Engine:
-    """Drives one adapter over one store; weights are loaded on the first request that is not stored."""
+    """Drives one adapter over one store; weights are loaded on the first request that is not stored.
+
+    Attributes:
+        work: What the adapter does, and the phases of it.
+    """
 
     def __init__(self, adapter: ModelAdapter, store: Store) -> None:
         self.adapter, self.store = adapter, store
         self._limits = _limits_of(adapter)
         self._loaded = False
+        self.work = adapter.work or Work()
 
     def run(
         self, requests: Sequence[Request], keys: Sequence[str] | None = None, advance: Advance = lambda ok, bad: None
@@ -128,9 +108,11 @@ class Engine:
             counts[key] = counts.get(key, 0) + 1
         answers = self.store.get_many(list(dict.fromkeys(keys)))
         stats = RunStats(len(requests), len(unique), len(answers))
+        meter = Meter(self.work, knows=self.adapter.work is not None)
         advance(sum(counts[key] for key in answers), 0)
         pending = [self._item(key, request) for key, request in unique.items() if key not in answers]
         stats.asked = len(pending)
+        stats.add_sizes(self.adapter, [item.request for item in pending])
         if pending:
             stats.load_seconds = self._load()
             start, halvings = time.perf_counter(), self._limits.halvings
@@ -143,6 +125,7 @@ class Engine:
                 good = sum(counts[item.key] for item, response in committed if response.answered)
                 advance(good, heard - good)
             stats.seconds, stats.halvings = time.perf_counter() - start, self._limits.halvings - halvings
+        meter.read(stats)
         return [answers[key] for key in keys], stats
 
     def _item(self, key: str, request: Request) -> _Item:
@@ -153,7 +136,8 @@ class Engine:
         if self._loaded:
             return 0.0
         start = time.perf_counter()
-        self.adapter.load()
+        with self.work.phase(LOAD):
+            self.adapter.load()
         self._limits = _limits_of(self.adapter)  # known once there are weights, from the memory that they leave
         self._loaded = True
         return time.perf_counter() - start
@@ -164,7 +148,8 @@ class Engine:
             start = 0
             while start < len(items):
                 end = self._end(items, start)
-                pool.reach(start, end)
+                with self.work.phase(IMAGES):
+                    pool.reach(start, end)
                 yield from self._commit(self._batch(items[start:end], pool))
                 start = end
         finally:
@@ -201,7 +186,8 @@ class Engine:
         """Answers one batch, whatever happens in it."""
         good: list[_Item] = []
         for item in batch:
-            problem = _image_problem(item, pool)
+            with self.work.phase(IMAGES):
+                problem = _image_problem(item, pool)
             if problem:
                 yield item, failure(problem)
             else:

@@ -102,13 +102,16 @@ class RunOutcome:
     errors: int
 
 
-def evaluate(config: RunConfig, reporter: Reporter | None = None, *, dry_run: bool = False) -> RunOutcome:
+def evaluate(
+    config: RunConfig, reporter: Reporter | None = None, *, dry_run: bool = False, profile: bool = False
+) -> RunOutcome:
     """Scores every model on every task; answers are kept in the store as they come.
 
     Args:
         config: What to do.
         reporter: Hears about progress.
         dry_run: Only plan: no weight is loaded, nothing is asked or written.
+        profile: Seconds by phase are exact on every device (`phases`), which costs a little speed.
 
     Raises:
         MmevalError: With one line for the user; finished answers are kept.
@@ -126,7 +129,7 @@ def evaluate(config: RunConfig, reporter: Reporter | None = None, *, dry_run: bo
     if unknown:
         raise BadInput(f"--data {unknown[0]}=: task {unknown[0]!r} is not selected{_instead(unknown[0], names)}")
     adapters = [open_model(spec, config.model_options) for spec in specs]
-    run = _Run(config, reporter, names, protocols, data)
+    run = _Run(config, reporter, names, protocols, data, profile)
     if dry_run:
         run.dry(adapters)
         return RunOutcome([], [], 0)
@@ -147,6 +150,7 @@ class _Run:
     names: list[str]
     protocols: Mapping[str, str]
     data: DataChoice
+    profile: bool = False
 
     def dry(self, adapters: Sequence[ModelAdapter]) -> None:
         """Reports plans only."""
@@ -205,6 +209,7 @@ class _Run:
         errors = outcome.errors
         for one, group in _grouped(adapter, plans):
             engine = Engine(one, store)
+            engine.work.exact = self.profile
             self.reporter.model(one)
             self.reporter.plan(one, _size(one, group, store, judge))
             try:

@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .engine import RunStats
 from .errors import MmevalError
+from .phases import SCORE
 from .results import Result, read_result
+from .run_stats import RunStats
 
 PACKAGES = (
     "mmalign-eval", "torch", "transformers", "tokenizers", "peft", "accelerate", "datasets", "lm-eval",
@@ -34,7 +35,15 @@ def provenance(
         score_seconds: Time taken by parsing, metrics and intervals.
         model: The adapter's description.
     """
-    rate = stats.asked / stats.seconds if stats.seconds > 0 else None
+    run = {
+        **asdict(stats),
+        "score_seconds": score_seconds,
+        "requests_per_second": _per(stats.asked, stats.seconds),
+        "tokens_per_second": _per(stats.prompt_tokens + stats.new_tokens, stats.seconds),
+        "sequences_to_tree": _per(stats.sequence_tokens, stats.tree_tokens),
+        "computed_to_tree": _per(stats.computed_tokens, stats.tree_tokens),
+        "seconds_by_phase": {**stats.seconds_by_phase, SCORE: score_seconds},
+    }
     return {
         "date": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seed": seed,
@@ -42,7 +51,7 @@ def provenance(
         "python": platform.python_version(),
         "hardware": hardware(),
         "model": model,
-        "run": {**asdict(stats), "score_seconds": score_seconds, "requests_per_second": rate},
+        "run": run,
         "command": _command(),
     }
 
@@ -73,6 +82,11 @@ def hardware() -> dict[str, Any]:
         if torch.cuda.is_available():
             found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found
+
+
+def _per(part: float | None, whole: float | None) -> float | None:
+    """A ratio; None where it is not known or nothing was asked."""
+    return part / whole if part is not None and whole else None
 
 
 def _version(name: str) -> str:

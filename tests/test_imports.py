@@ -25,8 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("miniature", "check", "conducts", "result_tables"),
     ),
     (
-        *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "run_stats", "sums_file", "runs", "scores"),
-        *("tables", "scoring", "judges"),
+        *("lmeval", "engine", "plan", "provenance", "results", "result_shape", "run_stats", "sums_file", "runs"),
+        *("scores", "tables", "scoring", "judges"),
     ),
     ("task", "derive", "models", "data", "store", "metrics", "stats", "tasks"),
     # leaderboards: data only

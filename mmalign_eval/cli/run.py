@@ -65,6 +65,9 @@ def run(
     ] = "",
     config: Annotated[str | None, typer.Option(help="YAML file with the same keys; options given here win")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked; load no weights")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time went: throughput, tokens, cache hits, phases")
+    ] = False,
 ) -> int:
     """Score models on tasks. Answered requests are kept: the same command again asks nothing twice."""
     given: dict[str, Any] = {
@@ -90,16 +93,19 @@ def run(
     from ..compare import model_runs
     from ..compare.bases import against_bases
     from ..evaluate import evaluate
+    from .profile import print_profile
     from .progress import ConsoleReporter
     from .table import print_results
 
     if base:
         model_runs(base)  # before hours of work, not after them
-    outcome = evaluate(settings, ConsoleReporter(dry_run=dry_run), dry_run=dry_run)
+    outcome = evaluate(settings, ConsoleReporter(dry_run=dry_run), dry_run=dry_run, profile=profile)
     if dry_run:
         return EXIT_OK
     against, problems = against_bases(outcome.paths, base)
     print_results(outcome.results, outcome.paths, against)
+    if profile:
+        print_profile(outcome.results, outcome.paths)
     for line in problems:
         print(f"mmeval: {line}", file=sys.stderr)
     if outcome.errors > settings.max_errors:
