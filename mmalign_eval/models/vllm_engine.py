@@ -147,7 +147,7 @@ class Engine:
                 use_tqdm_on_load=False,
                 **({"kv_cache_memory_bytes": cache} if cache else {}),
             )
-            self._run([[ends.pad]], [self._params(max_tokens=1)])  # some things are found missing only when it runs
+            self._run([[ends.pad]], [self._params(max_tokens=1, logprobs=0)])  # some faults show only when it runs
         except Exception as error:  # ValueError, RuntimeError, pydantic's and torch's own
             cure = "-M max_length= and -M kv_cache_gb= decide how much memory it takes"
             raise BadInput(f"vllm:{name}: vLLM cannot start it ({_about(error)}); {cure}") from error
@@ -219,9 +219,39 @@ class Engine:
         )
 
     def _run(self, rows: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
+        """Outputs, in order; what gave NaN is asked again alone.
+
+        NaN stays in the cache's blocks and spreads to requests that get them next, also where those mask it away.
+        """
+        found = self._generate(rows, params)
+        bad = [i for i, output in enumerate(found) if _is_nan(output)]
+        for i in bad:
+            self._wipe()
+            (found[i],) = self._generate([rows[i]], [params[i]])
+        if bad:
+            self._wipe()
+        return found
+
+    def _generate(self, rows: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
         prompts = [{"prompt_token_ids": row} for row in rows]
         found: list[Any] = self._llm.generate(prompts, list(params), use_tqdm=False) if prompts else []
         return found
+
+    def _wipe(self) -> None:
+        """Empties the cache of keys and values."""
+        self._llm.reset_prefix_cache()
+        self._llm.collective_rpc(_zero)
+
+
+def _zero(worker: Any) -> None:
+    for cache in worker.model_runner.kv_caches:
+        cache.zero_()
+
+
+def _is_nan(output: Any) -> bool:
+    """Whether the model gave NaN somewhere: it is in all that follows then."""
+    last = output.outputs[0].logprobs[-1]
+    return any(math.isnan(entry.logprob) for entry in last.values())
 
 
 def _own(output: Any, count: int) -> list[Any]:

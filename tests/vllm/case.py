@@ -33,7 +33,9 @@ def checkpoint(positions: int = POSITIONS) -> Path:
     torch.manual_seed(0)
     model = LlamaForCausalLM(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(BROKEN)] = float("nan")
+        broken = tokenizer.convert_tokens_to_ids(BROKEN)
+        model.get_input_embeddings().weight[broken] = float("nan")
+        model.lm_head.weight[broken] = 0  # never among the likeliest, so not written
     nano._save(model, folder, tokenizer)
     ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
     with torch.inference_mode():

@@ -173,6 +173,13 @@ def test_different_requests_in_one_batch() -> None:
     )
 
 
+def test_described_with_its_version() -> None:
+    about = by_vllm().describe()
+    assert about["class"] == "LlamaForCausalLM"
+    assert about["vllm"].split(".")[0].isdigit()
+    assert about["parameters"] == by_hf().describe()["parameters"]
+
+
 def test_not_a_number_is_an_error_of_that_request_only() -> None:
     requests: list[Request] = [
         Generate(raw(TEXT), greedy(8)),
@@ -184,10 +191,3 @@ def test_not_a_number_is_an_error_of_that_request_only() -> None:
         found = agree(requests, batch)
         assert [r.status for r in found] == ["ok", "error", "error", "ok"]
     agree([Generate(raw(text), greedy(12)) for text in PROMPTS])
-
-
-def test_described_with_its_version() -> None:
-    about = by_vllm().describe()
-    assert about["class"] == "LlamaForCausalLM"
-    assert about["vllm"].split(".")[0].isdigit()
-    assert about["parameters"] == by_hf().describe()["parameters"]
