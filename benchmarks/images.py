@@ -3,10 +3,10 @@
     python benchmarks/images.py [--quick] [--runs N] [--images N] [--workers N] [--kinds KIND,...] [--model MS]
 
 640x480 JPEG photographs, plain and corrupted (severity 3), then what CLIP's image processor at 336 pixels makes of
-them; every picture's pixels must be the same bit for bit on both sides. The model is one that leaves the processor alone for
-so many milliseconds an image, as one on an accelerator does (--model 0: nothing but images). First comes what one image
-costs a core. Sides take turns and figures are medians; workers are up before the clock runs, and what starting them
-takes is told apart. Ends with one line of JSON.
+them; every picture's pixels must be the same bit for bit on both sides. The model is one that leaves the processor
+alone for so many milliseconds an image, as one on an accelerator does (--model 0: nothing but images). First comes
+what one image costs a core. Sides take turns and figures are medians; workers are up before the clock runs, and what
+starting them takes is told apart. Ends with one line of JSON.
 """
 
 from __future__ import annotations

@@ -82,7 +82,6 @@ class ImagesAhead(ImagePool):
             worth: Seconds of work left from which they are started.
             ahead: Bytes.
         """
-        super().__init__()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mmeval-image")
         self.order = Order(shown)
         self._open_preparer, self._worth, self._ahead = preparer, worth, ahead
@@ -152,7 +151,6 @@ class ImagesAhead(ImagePool):
         for worker in workers:
             worker.wait()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        super().close()
 
     # -- images -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import itertools
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -218,25 +217,11 @@ class Order:
 
 
 class ImagePool:
-    """Decodes images ahead of the model on a few threads; keeps only those of the batches in flight."""
-
-    def __init__(self, workers: int = 2) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="mmeval-image")
-        self._futures: dict[ImageRef, Future[Image]] = {}
-
-    def expect(self, refs: Iterable[ImageRef], keep: Iterable[ImageRef] = ()) -> None:
-        """Starts decoding `refs`; forgets images that are in neither list."""
-        wanted = dict.fromkeys([*keep, *refs])
-        kept = {ref: future for ref, future in self._futures.items() if ref in wanted}
-        for ref in wanted:
-            if ref not in kept:
-                kept[ref] = self._pool.submit(open_image, ref)
-        self._futures = kept
+    """Images for an adapter, each opened when it is asked for; `image_ahead.ImagesAhead` has them before."""
 
     def get(self, ref: ImageRef) -> Image:
         """The decoded image, waiting for it if need be (raises `ImageError` as `open_image` does)."""
-        future = self._futures.get(ref)
-        return future.result() if future else open_image(ref)
+        return open_image(ref)
 
     def check(self, ref: ImageRef) -> None:
         """Raises `ImageError` if there is no showing this image; waits for it if need be."""
@@ -247,9 +232,7 @@ class ImagePool:
         return None
 
     def close(self) -> None:
-        """Stops the threads."""
-        self._futures = {}
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Ends what runs."""
 
 
 def _transform(name: str) -> Any:

@@ -52,7 +52,7 @@ class AdapterLM(LM):
         """
         requests, slots = to_requests(instances, "lm-eval")
         responses: list[Response] = []
-        images = ImagePool(1)
+        images = ImagePool()
         try:
             for start in range(0, len(requests), self._batch):
                 chunk = requests[start : start + self._batch]

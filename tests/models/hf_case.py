@@ -59,7 +59,7 @@ def load(path: Path, **options: str) -> Any:
 
 def ask(model: ModelAdapter, requests: Sequence[Request], batch: int = 0) -> list[Response]:
     """Answers in the order of the requests, asked in batches of some size (0: one batch)."""
-    pool, found = ImagePool(workers=1), {}
+    pool, found = ImagePool(), {}
     size = batch or len(requests)
     for start in range(0, len(requests), size):
         for index, response in model.answer(requests[start : start + size], pool):

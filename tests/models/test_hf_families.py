@@ -114,5 +114,5 @@ def test_a_family(family: str) -> None:
     text = model.for_text()
     text.load()
     assert text is not model
-    for (_, x), y in zip(text.answer([requests[5]], ImagePool(1)), together[5:], strict=True):
+    for (_, x), y in zip(text.answer([requests[5]], ImagePool()), together[5:], strict=True):
         same(x, y)

@@ -290,7 +290,7 @@ def test_running_out_of_memory_is_told_to_the_engine(error: BaseException, monke
     monkeypatch.setattr(model._model.model, "forward", fail)
     for request in (raw(TEXT, greedy(3)), Choose(Prompt(TEXT, template="raw"), (" 7", " 8"))):
         with pytest.raises(OutOfMemory):
-            list(model.answer([request], ImagePool(workers=1)))
+            list(model.answer([request], ImagePool()))
 
 
 def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,4 +301,4 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(model._model.model, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes"):
-        list(model.answer([raw(TEXT, greedy(3))], ImagePool(workers=1)))
+        list(model.answer([raw(TEXT, greedy(3))], ImagePool()))

@@ -83,7 +83,7 @@ def by_hand(model: Any, spec: str, image: ImageRef, word: str) -> float:
     twin = model.weakened(spec)
     twin.load()
     request = Generate(Prompt("Describe the image.", (image,)), greedy(1))
-    pool = ImagePool(workers=1)
+    pool = ImagePool()
     text = model.render(request) + " The image shows a"
     inputs = model._process([text], [request], pool)
     whole = model._process([f"{text} {word}"], [request], pool)["input_ids"][0].tolist()
@@ -121,7 +121,7 @@ def test_probabilities_and_answers_are_the_models_own(
         twin = model.weakened(asked.weaken(step))
         twin.load()
         request = Generate(Prompt("Describe the image.", (images[image],)), greedy(6))
-        ((_, answer),) = twin.answer([request], ImagePool(workers=1))
+        ((_, answer),) = twin.answer([request], ImagePool())
         assert answer.text.strip() == text
 
 
@@ -142,7 +142,7 @@ def test_the_first_word_of_an_answer(nano_llava: Path, images: tuple[ImageRef, .
     twin = model.weakened(asked.weaken(500))
     twin.load()
     request = Choose(Prompt("Describe the image.", images[:1]), (" Yes", " No"))
-    ((_, answer),) = twin.answer([request], ImagePool(workers=1))
+    ((_, answer),) = twin.answer([request], ImagePool())
     assert [w.logprob for w in found.words] == pytest.approx(answer.logprobs, abs=1e-5)
 
 
