@@ -250,6 +250,7 @@ model.load()
 if room:
     resource.setrlimit(resource.RLIMIT_AS, (stat("VmSize") + room,) * 2)
 size()
+model.load = lambda: None  # once is enough
 text = "Tom has 3 apples and a red cup. "
 asked = [Generate(Prompt(f"{n} " + text * 3, template="raw"), greedy(4)) for n in range(100)]
 asked += [Choose(Prompt(f"{n} " + text * 3, template="raw"), (" Yes", " a dog")) for n in range(40)]
@@ -283,9 +284,8 @@ def test_a_process_with_little_memory_chooses_smaller_batches_and_finishes(tmp_p
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     free, tight = run(0), run(100)
-    overfull = run(100, batch_tokens="100000")  # as a user might have it: halved until it fits
+    overfull = run(30, batch_tokens="100000")  # as a user might have it: halved until it fits
     assert tight["tokens"] < free["tokens"]
     assert [one["ok"] for one in (free, tight, overfull)] == [free["n"]] * 3
-    assert tight["halvings"] == 0
+    assert (tight["halvings"], overfull["halvings"] > 0) == (0, True)
     assert tight["grown"] <= memory.HOST_SHARE * (100 << 20)
-    print(free, tight, overfull)
