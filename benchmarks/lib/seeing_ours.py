@@ -117,17 +117,18 @@ def limit(shape: Shape, folder: Path, data: Path, new_tokens: int) -> dict[str, 
     the rate of all together.
 
     Returns:
-        `operations`, `rate` (a second) and `seconds`.
+        `operations`, of these `in_matrices`; `rate` (a second) and `seconds`.
     """
     from mmalign_eval.models.opening import open_model
     from mmalign_eval.models.tree import build
 
     adapter: Any = open_model(f"hf:{folder / 'model'}", {"device": "cpu", "dtype": "float32"})
     requests = asked(data, new_tokens)
-    tree = build([np.asarray(adapter.sequences(request)[0], np.int32) for request in requests])
+    prompts = [np.asarray(adapter.sequences(request)[0], np.int32) for request in requests]
+    tree = build(prompts)
     images = len({request.prompt.images for request in requests})
-    decoded = [len(adapter.sequences(r)[0]) + step for r in requests for step in range(new_tokens - 1)]
-    seen = 1 + max(len(adapter.sequences(r)[0]) for r in requests[:1]) - 30  # tokens up to the image's end, about
+    decoded = [len(prompt) + step for prompt in prompts for step in range(new_tokens - 1)]
+    seen = int(np.flatnonzero(prompts[0] < 0)[-1]) + 1  # tokens up to the image's end: they stand in for it
     (width, mlp, layers, _), (wide, deep, count, _) = shape.vision, shape.language
     patches, each = shape.image_tokens, len(requests) // images
     tower = [(width, width)] * 4 + [(mlp, width), (width, mlp)]
@@ -147,7 +148,8 @@ def limit(shape: Shape, folder: Path, data: Path, new_tokens: int) -> dict[str, 
     looked_at = float((tree.position + 1).sum()) + sum(at + 1 for at in decoded)
     attention = 4.0 * wide * count * looked_at + 4.0 * width * (layers - 1) * images * (patches + 1) ** 2
     rate = matrices / spent
-    return {"operations": matrices + attention, "rate": rate, "seconds": (matrices + attention) / rate}
+    operations = matrices + attention
+    return {"operations": operations, "in_matrices": matrices, "rate": rate, "seconds": operations / rate}
 
 
 def seconds(sizes: Sequence[tuple[int, int]], rows: int) -> float:
