@@ -48,6 +48,13 @@ class GrowingLayer(DynamicLayer):
         if tokens_to_remove and self._buffers:
             self._show(max(0, self._size - abs(tokens_to_remove)))
 
+    def gather(self, start: int, places: torch.Tensor) -> None:
+        """Has the tokens of these places follow the first `start` ones; all others are forgotten."""
+        end = start + len(places)
+        for buffer in self._buffers:
+            buffer[..., start:end, :] = buffer[..., places.to(buffer.device), :]
+        self._show(end)
+
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keeps these rows only."""
         self._buffers = [buffer[indices] for buffer in self._buffers]
@@ -123,6 +130,20 @@ class Path:
         if length < len(self.held):
             self._cache.crop(length - len(self.held))
             self.held = self.held[:length]
+
+    def keep(self, places: Positions) -> None:
+        """Forgets all but some places, given in rising order; those become one another's neighbours."""
+        (moved,) = np.nonzero(places != np.arange(len(places)))
+        start = int(moved[0]) if len(moved) else len(places)
+        if start == len(places):
+            self.back_to(start)
+            return
+        rest = torch.from_numpy(places[start:])
+        with torch.inference_mode():
+            for layer in self._cache.layers:
+                assert isinstance(layer, GrowingLayer)
+                layer.gather(start, rest)
+        self.held = self.held[places]
 
     def forget(self) -> None:
         """Holds nothing any more."""

@@ -1,13 +1,15 @@
 """Log-likelihoods of options over a prefix tree: each distinct token goes through the model once.
 
-The sequences of a batch (context and option, of all its requests) are one tree. A subtree of at most `pack` tokens is
-one row: a block mask lets each token see its own path and nothing else, and its positions are those of its path. The
-path above is in a cache. A larger subtree's first node joins that path, and its children are packed in turn. The slow
-twin is `prefix.score_separately`; both return the same numbers (|a-b| <= 1e-5 max(1, |b|) in float32).
+The sequences of a batch (context and option, of all its requests) are one tree, laid out depth first. It goes through
+the model in rows of about `pack` tokens, wherever they are cut: a block mask lets each token see its own path and
+nothing else, and its positions are those of its path. Of what came before, a cache keeps the path of the last token,
+which is all that later ones can look at. The slow twin is `prefix.score_separately`; both return the same numbers
+(|a-b| <= 1e-5 max(1, |b|) in float32).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -17,24 +19,24 @@ import torch
 from .encoding import Scored
 from .kv import Path, Pictures
 from .likelihood import EMPTY, Likelihood
-from .tree import Node, Slots, Tree, build, packs
+from .tree import Node, Slots, Tree, build
 
 _ROWS = 512  # logits that are read at once
 _NONE: Slots = np.empty(0, np.int64)
 
 
 def pack_tokens(hidden: int, most: int = 0) -> int:
-    """Tokens of a row at which a block mask's waste is about an eighth of the arithmetic.
+    """Tokens of a row that are enough for the matrices and not too many for the attention.
 
     A layer of width h does 24 h^2 operations a token in its matrices and 4 h for each token looked at; in a packed row
-    of n tokens about n/2 of those looked at are masked (causal attention over one's own path needs only a few):
-    2 n h / 24 h^2 = n / 12 h, an eighth at n = 1.5 h. Rows under 256 tokens leave the matrices' speed unused.
+    of n tokens nearly all of those looked at are masked (causal attention over one's own path needs only a few):
+    4 n h / 24 h^2 = n / 6 h, a twelfth at n = h / 2. Rows under 256 tokens leave the matrices' speed unused.
 
     Args:
         hidden: Width of the language model.
         most: Upper limit; 0: none.
     """
-    wanted = max(256, hidden + hidden // 2)
+    wanted = max(256, hidden // 2)
     return min(wanted, most) if most else wanted
 
 
@@ -68,33 +70,59 @@ class TreeScorer:
     def _visit(
         self, work: _Work, nodes: Sequence[Node], above: Slots, pictures: Pictures | None
     ) -> Iterator[tuple[Slots, torch.Tensor]]:
-        """Asked slots and their logits, depth first."""
+        """Asked slots and their logits, depth first; down to the images, nodes go through one by one."""
         tree = work.tree
-        for some in packs(nodes, self.pack):
-            start, stop = some[0].start, some[-1].end
-            if stop - start <= self.pack and not (tree.ids[start:stop] < 0).any():
-                yield work.asked(start, stop), self._pack(work, above, start, stop)
+        for shows, some in itertools.groupby(nodes, lambda node: bool((tree.ids[node.start : node.end] < 0).any())):
+            run = list(some)
+            if not shows:
+                yield from self._rows(work, above, run[0].start, run[-1].end)
                 continue
-            for node in some:
+            for node in run:
                 path = np.concatenate([above, np.arange(node.start, node.stop)])
                 asked = tree.position[work.asked(node.start, node.stop)]
                 for found, logits in self.path.hold(tree.ids[path], asked, pictures):
                     yield path[found], logits
                 yield from self._visit(work, node.children, path, pictures)
 
-    def _pack(self, work: _Work, above: Slots, start: int, stop: int) -> torch.Tensor:
-        """Logits of the asked slots of a range, which hangs below a path."""
-        tree, held = work.tree, len(above)
-        assert self.path.shared(tree.ids[above]) == held
-        self.path.back_to(held)
-        self.path.work.hit(held)
-        slots, end = torch.arange(start, stop), torch.from_numpy(tree.end[start:stop])
+    def _rows(self, work: _Work, above: Slots, start: int, stop: int) -> Iterator[tuple[Slots, torch.Tensor]]:
+        """Takes a range of slots, which hangs below a path, through the model in rows of about equal length.
+
+        Of a row, the path of its last token stays held: that is all that later rows can look at.
+        """
+        tree = work.tree
+        held = self._held(work, above, start, stop)
+        start += len(held) - len(above)
+        count = -(-(stop - start) // self.pack)
+        bounds = [start + number * (stop - start) // count for number in range(count + 1)]
+        for first, last in itertools.pairwise(bounds):
+            held = held[tree.end[held] > first]
+            self.path.back_to(len(held))
+            asked = work.asked(first, last)
+            logits = self._row(tree, held, first, last, asked)
+            held = np.concatenate([held, np.arange(first, last)])
+            stays = np.flatnonzero(tree.end[held] >= last)
+            self.path.keep(stays)
+            held = held[stays]
+            yield asked, logits
+
+    def _held(self, work: _Work, above: Slots, start: int, stop: int) -> Slots:
+        """The path above a range, and what is held of the range's first path before a token that is asked for."""
+        tree = work.tree
+        (branches,) = np.nonzero(np.diff(tree.position[start:stop]) != 1)
+        ends = start + int(branches[0]) + 1 if len(branches) else stop
+        path = np.concatenate([above, np.arange(start, ends)])
+        same = self.path.shared(tree.ids[path])
+        assert same >= len(above)
+        asked = work.asked(start, ends)
+        return path[: min(same, int(tree.position[asked[0]]))]  # where a sequence ends a token is asked for
+
+    def _row(self, tree: Tree, held: Slots, start: int, stop: int, asked: Slots) -> torch.Tensor:
+        """Logits of the asked slots of a row, each of whose tokens sees its own path only."""
+        self.path.work.hit(len(held))
+        slots, end = np.arange(start, stop), tree.end[start:stop]
         sees = (slots[None, :] <= slots[:, None]) & (end[None, :] > slots[:, None])
-        mask = torch.cat([torch.ones(stop - start, held, dtype=torch.bool), sees], dim=1)
-        kept = torch.from_numpy(work.asked(start, stop) - start)
-        logits = self.path.forward(tree.ids[start:stop], tree.position[start:stop], kept, mask)
-        self.path.back_to(held)
-        return logits
+        mask = torch.from_numpy(np.concatenate([tree.end[held][None, :] > slots[:, None], sees], axis=1))
+        return self.path.forward(tree.ids[start:stop], tree.position[start:stop], torch.from_numpy(asked - start), mask)
 
 
 class _Work:

@@ -8,7 +8,7 @@ run of neighbouring subtrees is a range of slots.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,15 +118,3 @@ def common(a: Ids, b: Ids) -> int:
     size = min(len(a), len(b))
     different = np.flatnonzero(a[:size] != b[:size])
     return int(different[0]) if len(different) else size
-
-
-def packs(nodes: Sequence[Node], most: int) -> Iterator[list[Node]]:
-    """Runs of neighbouring subtrees of at most `most` tokens in all (a larger subtree is one of its own)."""
-    some: list[Node] = []
-    for node in nodes:
-        if some and node.end - some[0].start > most:
-            yield some
-            some = []
-        some.append(node)
-    if some:
-        yield some

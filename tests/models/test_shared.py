@@ -181,4 +181,4 @@ def test_sharing_is_chosen_where_it_is_cheaper() -> None:
 
 
 def test_rows_grow_with_the_models_width() -> None:
-    assert (pack_tokens(64), pack_tokens(768), pack_tokens(4096), pack_tokens(4096, 2000)) == (256, 1152, 6144, 2000)
+    assert (pack_tokens(64), pack_tokens(768), pack_tokens(4096), pack_tokens(4096, 2000)) == (256, 384, 2048, 2000)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmalign_eval.models.tree import Node, build, packs
+from mmalign_eval.models.tree import Node, build
 
 from .tree_size_case import tree_size
 
@@ -37,15 +37,12 @@ def test_a_token_looks_at_its_path_and_at_nothing_else(sequences: list[list[int]
             assert seen == path[: at + 1].tolist()
 
 
-@given(few, st.integers(1, 20))
+@given(few)
 @settings(max_examples=200, deadline=None)
-def test_nodes_cover_their_slots_and_packs_cover_nodes(sequences: list[list[int]], most: int) -> None:
+def test_nodes_cover_their_slots(sequences: list[list[int]]) -> None:
     tree = laid_out(sequences)
 
     def check(nodes: list[Node], start: int, depth: int) -> int:
-        for some in packs(nodes, most):
-            assert len(some) == 1 or some[-1].end - some[0].start <= most
-        assert [node for some in packs(nodes, most) for node in some] == nodes
         for node in nodes:
             assert (node.start, node.depth) == (start, depth)
             assert start < node.stop <= node.end
