@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,12 +20,14 @@ from mmalign_eval.cli.main import main
 from mmalign_eval.errors import BadInput, Refused
 from mmalign_eval.models import vllm_options
 from mmalign_eval.models.checkpoint import open_checkpoint
+from mmalign_eval.models.likelihood import EMPTY, Likelihood
 from mmalign_eval.models.opening import open_model
+from mmalign_eval.models.prefix import score_separately
 from mmalign_eval.models.vllm import VllmText
-from mmalign_eval.models.vllm_engine import MOST_IDS, plan
+from mmalign_eval.models.vllm_engine import MOST_IDS, Written, plan
 from mmalign_eval.requests import Choose, Generate, GenParams, ImageRef, Prompt, Request, greedy
 
-from .hf_case import nano, opened
+from .hf_case import ask, nano, opened, same
 
 ROOT = Path(__file__).parent.parent
 
@@ -194,6 +197,52 @@ def test_each_pair_is_asked_once_and_whole(numbers: list[tuple[list[int], list[i
 def test_no_request_names_more_tokens_than_vllm_takes() -> None:
     asked = plan([(ids(1), ids(token)) for token in range(2 * MOST_IDS + 1)], 10)
     assert [len(one.named) for one in asked] == [MOST_IDS, MOST_IDS, 1]
+
+
+# -- what becomes of its answers ----------------------------------------------------------------------------------
+
+
+class StandIn:
+    """vLLM's part done by transformers; `tests/vllm` does the same with vLLM."""
+
+    def __init__(self, stopped: bool = False) -> None:
+        self.model, self.stopped = opened("llama")._model, stopped
+        self.written: list[Any] = []
+
+    def score(self, pairs: Any, max_length: int) -> list[Likelihood]:
+        can = [0 < len(option) <= max_length for _, option in pairs]
+        some = zip(pairs, can, strict=True)
+        return [score_separately(self.model, [pair], max_length)[0] if asked else EMPTY for pair, asked in some]
+
+    def write(self, rows: Any, params: GenParams, seeds: Any) -> list[Written]:
+        self.written.append((len(rows), params.stop))
+        found = []
+        for row in rows:
+            inputs = torch.from_numpy(row.astype(np.int64))[None]
+            out = self.model.generate(inputs, max_new_tokens=params.max_new_tokens, do_sample=False)
+            found.append(Written(out[0, len(row) :].tolist(), None, self.stopped and bool(params.stop)))
+        return found
+
+
+LONG = "Tom has 3 apples and a red cup. " * 160
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_answers_are_put_together_as_by_hf(stopped: bool) -> None:
+    ours = unloaded()
+    ours._engine = stand_in = StandIn(stopped)  # type: ignore[assignment]
+    requests: list[Request] = [
+        *(Generate(Prompt(text, template="raw"), greedy(12, ("never seen",))) for text in ("no", LONG)),
+        *(Choose(Prompt(text, template="raw"), (" yes", "", " no idea")) for text in ("Is it? ", "", LONG)),
+        Choose(Prompt("x", template="raw"), (LONG, " y")),
+        Choose(Prompt("", template="raw"), (LONG,), rolling=True),
+        Choose(Prompt("", template="raw"), ("",), rolling=True),
+    ]
+    for one, other in zip(ask(ours, requests), ask(opened("llama"), requests), strict=True):
+        same(one, other)
+        assert (one.prompt_tokens, one.error) == (other.prompt_tokens, other.error)
+    # where vLLM ended a text at a stop string that our decoder does not show, it is written again without
+    assert stand_in.written == [(2, ("never seen",)), *([(2, ())] if stopped else [])]
 
 
 # -- its virtual environment --------------------------------------------------------------------------------------
