@@ -21,7 +21,7 @@ from mmalign_eval.models.kv import Path as HeldPath
 from mmalign_eval.models.prefix import score_separately
 from mmalign_eval.models.shared import TreeScorer
 from mmalign_eval.models.sharing import why_not_shared
-from mmalign_eval.requests import Choose, Prompt
+from mmalign_eval.requests import Choose, Generate, Prompt, Request, greedy
 
 from .hf_case import ask, load, nano, near, opened, pictures, same, scratch
 
@@ -140,6 +140,29 @@ def test_unsafe_models_are_scored_apart_and_say_so_once(kind: str, caplog: pytes
     assert [r.message for r in caplog.records if "one by one" in r.message] == [
         f"{kind}: options are scored one by one: {model._alone}"
     ]
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_models_that_share_nothing_answer_alike_in_any_batch(kind: str) -> None:
+    """Rows padded to one width, whatever becomes of positions in these models, against rows of their own."""
+    model = model_of(kind)
+    heads = ("Question: Is there", "Question: Is there a dog", "Tom")
+    asked: list[Request] = [*EDGES[:4], EDGES[5]]
+    asked += [Generate(Prompt(head, template="raw"), greedy(6)) for head in heads]
+    assert model._alone
+    for together, alone in zip(ask(model, asked), ask(model, asked, batch=1), strict=True):
+        same(together, alone)
+
+
+def test_positions_of_three_axes_are_not_shared() -> None:
+    text = {k: v for k, v in COMMON.items() if k not in IDS} | {
+        "num_key_value_heads": 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+    }
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}
+    config = transformers.Qwen2VLConfig(text_config=text, vision_config=vision)
+    model = transformers.Qwen2VLForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
+    assert why_not_shared(model) == "its rotary positions are of the mrope kind"
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
