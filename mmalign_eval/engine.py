@@ -171,15 +171,17 @@ class Engine:
         yield waiting
 
     def _end(self, items: list[_Item], start: int) -> int:
-        """Where the batch that begins at `start` ends."""
-        cost, choosing = _Cost(), True
+        """Where the batch that begins at `start` ends; it cuts through requests that begin alike only if it must."""
+        cost, choosing, whole = _Cost(), True, start
         for rows, index in enumerate(range(start, len(items)), start=1):
+            if items[index].shared < ALIKE:
+                whole = index
             cost.add(items[index], first=rows == 1)
             choosing = choosing and isinstance(items[index].request, Choose)
             most = self._limits.choose_rows if choosing else self._limits.rows
             too_many = most and rows > most
             if rows > 1 and (too_many or (self._limits.tokens and cost.tokens > self._limits.tokens)):
-                return index
+                return whole if 2 * (whole - start) >= index - start else index  # half a batch at least
         return len(items)
 
     def _batch(self, batch: list[_Item], pool: ImagePool) -> Iterator[tuple[_Item, Response]]:

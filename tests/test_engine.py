@@ -4,12 +4,13 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmalign_eval.engine import Engine
+from mmalign_eval.engine import ALIKE, Engine
 from mmalign_eval.errors import BadInput, OutOfMemory, Refused
 from mmalign_eval.requests import Choose, Request, Response
 from mmalign_eval.store import Store
@@ -183,6 +184,25 @@ def test_requests_on_one_image_are_neighbours(tmp_path: Path) -> None:
     images = [r.prompt.images[0] for r in model.asked]
     changes = sum(a != b for a, b in pairwise(images))
     assert changes == 5
+
+
+def test_a_batch_ends_where_another_beginning_begins_if_that_leaves_half_of_it(tmp_path: Path) -> None:
+    class Reading(CountingModel):
+        def prefix(self, request: Request) -> np.ndarray:
+            return np.frombuffer(request.prompt.text.encode(), np.uint8).astype(np.int32)
+
+        def length(self, request: Request) -> int:
+            return len(request.prompt.text)
+
+    def asked(count: int, letter: str, longer: int = 0) -> list[Request]:
+        return text_requests(count, letter * (ALIKE + longer))
+
+    model = Reading(batch_rows=32)
+    engine(tmp_path / "a", model).run([*asked(18, "a"), *asked(18, "b"), *asked(18, "c")])
+    assert model.batches == [18, 18, 18]
+    model = Reading(batch_rows=32)
+    engine(tmp_path / "b", model).run([*asked(15, "a", longer=9), *asked(60, "b")])
+    assert model.batches == [32, 32, 11]
 
 
 def test_batches_respect_the_token_budget_longest_first(tmp_path: Path) -> None:
