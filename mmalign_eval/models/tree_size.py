@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from .encoding import Scored
 
 _BYTES = 4  # a token
+_BLOCK = 64 * _BYTES
+_Blocks = tuple[bytes, ...]
 
 
 def sizes(parts: Iterable[Scored]) -> tuple[int, int]:
@@ -21,22 +23,31 @@ def sizes(parts: Iterable[Scored]) -> tuple[int, int]:
     each once, and the options; a context with its option only for as long as another context might come between.
     """
     tokens = 0
-    held: dict[bytes, dict[bytes, None]] = {}
+    blocks: dict[bytes, bytes] = {}
+    held: dict[_Blocks, tuple[bytes, ...]] = {}
     for part in parts:
         tokens += len(part.context) * len(part.options) + sum(map(len, part.options))
-        options = held.setdefault(part.context.tobytes(), {})
-        options.update((option.tobytes(), None) for option in part.options)
+        context, options = _in_blocks(part.context.tobytes(), blocks), tuple(o.tobytes() for o in part.options)
+        held[context] = held.get(context, ()) + tuple(blocks.setdefault(option, option) for option in options)
+    del blocks
     nodes, last = 0, b""
     waiting: list[tuple[bytes, int]] = []  # sequences, and where their options begin
-    for context in [*sorted(held), None]:
-        while waiting and (context is None or waiting[0][0] < context):
+    for key in [*sorted(held), None]:
+        whole = None if key is None else b"".join(key)
+        while waiting and (whole is None or waiting[0][0] < whole):
             one, begins = heapq.heappop(waiting)
             nodes += len(one) // _BYTES - _common(one, last, begins)
             last = one
-        if context is not None:
-            for option in held.pop(context):
-                heapq.heappush(waiting, (context + option, len(context)))
+        if key is not None and whole is not None:
+            for option in dict.fromkeys(held.pop(key)):
+                heapq.heappush(waiting, (whole + option, len(whole)))
     return tokens, nodes
+
+
+def _in_blocks(ids: bytes, known: dict[bytes, bytes]) -> _Blocks:
+    """A sequence in pieces of one length, in whose order it is sorted as before; those that others have are theirs."""
+    pieces = [ids[at : at + _BLOCK] for at in range(0, len(ids), _BLOCK)]
+    return tuple([known.setdefault(piece, piece) for piece in pieces])
 
 
 def _common(a: bytes, b: bytes, likely: int) -> int:

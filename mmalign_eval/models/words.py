@@ -26,6 +26,7 @@ import numpy as np
 
 _KEPT = 32 * 2**20  # bytes, about, of words that are remembered, and as many of paragraphs
 _ENTRY = 150  # bytes that an entry of a dict takes beside its text and ids
+_FEW = 16  # words that are sooner encoded one by one than the tokenizer's threads are woken
 _INNER = "a"  # any letter: stands for the text that goes on after a line break
 
 # Latin letters with and without accents, digits, punctuation. All are their own NFC form.
@@ -141,8 +142,12 @@ class Words:
         if self._held > _KEPT:
             self._ids, new = {}, list(dict.fromkeys([*pieces, _INNER]))
             self._held = _size(new)
-        for word, made in zip(new, self.words.encode_batch_fast(new, add_special_tokens=False), strict=True):
-            self._ids[word] = np.asarray(made.ids, np.int32).tobytes()
+        if len(new) < _FEW:
+            made = [self.words.encode(word, add_special_tokens=False) for word in new]
+        else:
+            made = self.words.encode_batch_fast(new, add_special_tokens=False)
+        for word, encoded in zip(new, made, strict=True):
+            self._ids[word] = _bytes(encoded.ids)
 
 
 def _size(words: list[str]) -> int:
