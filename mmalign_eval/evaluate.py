@@ -22,7 +22,7 @@ from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, pl
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
 from .requests import Choose
-from .results import Result, digest_json, model_folder, read_result, result_stem, signature, write_result
+from .results import Result, digest_json_list, model_folder, read_result, result_stem, signature, write_result
 from .scoring import described, judged, score, summarize
 from .store import Store
 
@@ -297,7 +297,7 @@ def _asked(config: RunConfig, adapter: ModelAdapter, plan: TaskPlan) -> Result:
         "seed": config.seed,
         "params": adapter.effective(params) if params else {},
         "prompt": adapter.render(plan.flat[0]),
-        "prompt_hash": digest_json([request.canonical for request in plan.flat]),
+        "prompt_hash": digest_json_list(request.canonical for request in plan.flat),
     }
 
 
