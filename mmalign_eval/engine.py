@@ -278,9 +278,18 @@ def order(items: Sequence[_Item]) -> list[_Item]:
         images = item.request.prompt.images
         image = digest(images[0]) + "|".join(images[0].transforms) if images else ""
         groups.setdefault((image, isinstance(item.request, Choose)), []).append(item)
-    clusters = [cluster for group in groups.values() for cluster in _clusters(group)]
-    clusters.sort(key=lambda cluster: (-max(item.length for item in cluster), cluster[0].key))
-    return [item for cluster in clusters for item in cluster]
+    units: dict[str, list[list[_Item]]] = {}  # clusters of an image stay together, those without one are one each
+    for (image, _), group in groups.items():
+        for cluster in _clusters(group):
+            units.setdefault(image or cluster[0].key, []).append(cluster)
+    for clusters in units.values():
+        clusters.sort(key=_longest_first)
+    inside = sorted(units.values(), key=lambda clusters: _longest_first(clusters[0]))
+    return [item for clusters in inside for cluster in clusters for item in cluster]
+
+
+def _longest_first(cluster: Sequence[_Item]) -> tuple[int, str]:
+    return -max(item.length for item in cluster), cluster[0].key
 
 
 def _clusters(group: Sequence[_Item]) -> list[list[_Item]]:
