@@ -44,10 +44,10 @@ def test_a_run_is_resumed_and_scores_as_with_hf(tmp_path: Path) -> None:
     model = f"vllm:{checkpoint()},kv_cache_gb=1"
     first = asked(run(there, model, 3))
     results = run(there, model, 6)
-    assert 0 < asked(results) < first + 3 * first, "what was answered is not asked again"
     again = run(there, model, 6)
     assert asked(again) == 0
     plain = run(here, f"hf:{checkpoint()}", 6)
+    assert 0 < first < first + asked(results) == asked(plain), "what was answered is not asked again"
     assert set(again) == set(plain)
     assert len(plain) >= 2
     for name, result in plain.items():
@@ -57,7 +57,6 @@ def test_a_run_is_resumed_and_scores_as_with_hf(tmp_path: Path) -> None:
         for metric, value in result["metrics"].items():
             assert abs(again[name]["metrics"][metric]["value"] - value["value"]) <= 1e-5 * max(1, abs(value["value"]))
         assert again[name]["model"]["fingerprint"] != result["model"]["fingerprint"]
-    assert asked(run(here, model, 6)) > 0, "other arithmetic: hf:'s answers are not taken for vLLM's"
 
 
 START = """
