@@ -99,7 +99,17 @@ $(VENV_VLLM)/.installed: pyproject.toml setup.py tests/vllm/requirements.py
 VENV_LMMS ?= .venv-lmms
 LMMS_PIP := $(abspath $(VENV_LMMS))/bin/python -m pip --quiet --disable-pip-version-check
 
-bench-peers: $(VENV_LMMS)/.installed
+# lm-eval for the text benchmarks, with the torch and transformers that the harness runs on.
+VENV_LMEVAL ?= .venv-lmeval
+LMEVAL_PIP := $(abspath $(VENV_LMEVAL))/bin/python -m pip --quiet --disable-pip-version-check
+
+bench-peers: $(VENV_LMEVAL)/.installed $(VENV_LMMS)/.installed
+
+$(VENV_LMEVAL)/.installed: constraints.txt
+	@echo "installing lm-eval into $(VENV_LMEVAL): some minutes, and up to 2 GB"
+	$(PYTHON) -m venv $(VENV_LMEVAL)
+	$(LMEVAL_PIP) install -c constraints.txt torch transformers accelerate lm_eval
+	@touch $@
 
 $(VENV_LMMS)/.installed:
 	@echo "installing lmms-eval into $(VENV_LMMS): some minutes, and up to 3 GB"

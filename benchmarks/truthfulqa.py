@@ -5,8 +5,8 @@
 
 60 questions drawn with a fixed seed (`--all`: all 817, one pair), a LLaMA of 134 M parameters with random weights and
 32,000 entries of a byte-level BPE, float32, one thread a side, sides in processes of their own and in turn. `--quick`
-asks invented questions of a tiny model and has our slow twin for a peer. R is tokens in sequences / tokens in tree.
-Ends with one line of JSON.
+asks invented questions of a tiny model and has our slow twin for a peer. R is tokens in sequences / tokens in tree,
+identical sequences counted once. Ends with one line of JSON.
 """
 
 from __future__ import annotations

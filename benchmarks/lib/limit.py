@@ -34,8 +34,8 @@ class Tokens:
 
     @property
     def ratio(self) -> float:
-        """R: how many times fewer tokens the tree has."""
-        return self.sequences / self.tree
+        """R: how many times fewer tokens the tree has; identical sequences count once, as both sides ask them once."""
+        return self.distinct_sequences / self.tree
 
 
 def count(requests: Sequence[Any]) -> Tokens:

@@ -18,7 +18,7 @@ from typing import Any
 from . import limit, peers, text_models
 
 ROOT = Path(__file__).resolve().parents[2]
-PEER_PYTHON = ROOT / ".venv-lmeval" / "bin" / "python"  # `make bench-peers`
+PEER = ROOT / ".venv-lmeval"  # by `make bench-peers`; without it, the lm-eval that the harness itself stands on
 BATCHES = ("1", "8", "32", "64")  # 64 is where `auto` ends on a CPU, after five passes to find out
 WORDS = "the cup is red and a dog runs over three green hills while nobody looks at it"  # of invented texts
 Figures = dict[str, Any]
@@ -59,7 +59,7 @@ def run_side(side: str, work: Path, batch: str = "32") -> Figures:
     """One side in a fresh process of one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": ""}
-    python = str(PEER_PYTHON) if side == "lm-eval" and PEER_PYTHON.exists() else sys.executable
+    python = str(PEER / "bin" / "python") if side == "lm-eval" and (PEER / ".installed").exists() else sys.executable
     command = [python, str(Path(peers.__file__)), side, str(work), batch]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found: Figures = json.loads(ran.stdout.splitlines()[-1])
@@ -173,7 +173,8 @@ def show(figures: Figures) -> None:
     tokens = figures["tokens"]
     print(
         f"{figures['benchmark']}: {figures['requests']} requests, {tokens['sequences']:,} tokens in sequences, "
-        f"{tokens['tree']:,} in the tree: R = {figures['R']} ({figures['computed']:,.0f} computed)"
+        f"{tokens['distinct_sequences']:,} in different ones, {tokens['tree']:,} in the tree: "
+        f"R = {figures['R']} ({figures['computed']:,.0f} computed)"
     )
     for side, median in figures["medians"].items():
         print(f"{side:<8} {median['seconds']:.1f} s, processor {median['cpu']:.1f} s, peak {median['peak']:.0f} MiB")
