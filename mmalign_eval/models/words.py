@@ -137,7 +137,7 @@ class Words:
             return b"".join(map(self._ids.__getitem__, pieces))
 
     def _learn(self, pieces: Iterable[str]) -> None:
-        new = [word for word in dict.fromkeys([*pieces, _INNER]) if word not in self._ids]
+        new = list(dict.fromkeys([word for word in (*pieces, _INNER) if word not in self._ids]))
         self._held += _size(new)
         if self._held > _KEPT:
             self._ids, new = {}, list(dict.fromkeys([*pieces, _INNER]))
