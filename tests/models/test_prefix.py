@@ -138,7 +138,7 @@ def test_unsafe_models_are_scored_apart_and_say_so_once(kind: str, caplog: pytes
         ask(model, EDGES[:3])
     assert model.describe()["prefixes_are_shared"] is False
     assert [r.message for r in caplog.records if "one by one" in r.message] == [
-        f"{kind}: options are scored one by one: {model._alone}"
+        f"{kind}: prompts and options go through it one by one: {model._alone}"
     ]
 
 
@@ -200,6 +200,7 @@ def test_options_do_not_see_one_another() -> None:
 
 def test_one_forward_pass_computes_the_context_once() -> None:
     model = opened("llama")
+    model._path.forget()  # of what other tests asked
     shapes = []
     hook = model._model.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append((tuple(kwargs["input_ids"].shape), len(kwargs["logits_to_keep"]))),
