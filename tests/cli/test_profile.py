@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mmalign_eval.provenance import provenance
 from mmalign_eval.results import find_results, read_result
 from mmalign_eval.run_stats import RunStats
 
+from ..models.hf_case import copy_of, nano
 from ..toy import isolate_registry, make_toy
 
 STATS = RunStats(
@@ -107,3 +111,24 @@ def test_a_model_that_does_not_know(
     assert "toy: nothing was asked" in capsys.readouterr().out
     assert main([*command, "--dry-run"]) == 0
     assert "profile of" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_fallback_is_on_the_screen_once(tmp_path: Path) -> None:
+    """In an ordinary run, whose log nobody set up."""
+    folder = copy_of(nano("qwen2"), tmp_path / "sliding")
+    config = json.loads((folder / "config.json").read_text())
+    config.update(use_sliding_window=True, sliding_window=64, max_window_layers=0)
+    config.pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "mmalign_eval", "run", "--model", f"hf:{folder}", "--data", "mini"]
+    command += ["--tasks", "boolq,mathqa", "--limit", "3", "--out", str(tmp_path / "out")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    why = "not all of its layers have full attention"
+    assert (
+        ran.stderr.count(why)
+        == ran.stderr.count(f"sliding: prompts and options go through it one by one: {why}\n")
+        == 1
+    )
+    for path in find_results(tmp_path / "out"):
+        assert read_result(path)["provenance"]["model"]["prefixes_not_shared_because"] == why
