@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BadInput, Refused
 from ..images import ImagePool
+from ..phases import DECODE, PREFILL
 from ..requests import Choose, Generate, GenParams, Request, Response
 from . import hf_loading, vllm_engine, vllm_options
 from .base import Options
@@ -108,6 +109,7 @@ class VllmText(HfText):
             ends=self.ends,
             device=self.device,
             cache_gb=self.cache_gb,
+            work=self.work,
         )
 
     def close(self) -> None:
@@ -122,7 +124,8 @@ class VllmText(HfText):
             Apart(i, self._windows(r), rolling=True) if r.rolling else Apart(i, [self._scored(r)]) for i, r in batch
         ]
         pairs = [(part.context, option) for item in items for part in item.parts for option in part.options]
-        left = iter(self._engine.score(pairs, self.max_length))
+        with self.work.phase(PREFILL):
+            left = iter(self._engine.score(pairs, self.max_length))
         for item in items:
             yield item.index, self._from_parts(item, [next(left) for part in item.parts for _ in part.options])
 
@@ -132,7 +135,8 @@ class VllmText(HfText):
         params = group[0][1].params
         room = self.max_length - params.max_new_tokens
         whole = [self._prompt_ids(request) for _, request in group]
-        written = self._write([ids[-room:] for ids in whole], params, [request.params.seed for _, request in group])
+        with self.work.phase(DECODE):  # with the prompts: vLLM mixes them with texts under way
+            written = self._write([ids[-room:] for ids in whole], params, [request.params.seed for _, request in group])
         for (i, _), tokens, new in zip(group, whole, written, strict=True):
             result = outcome(self.tokenizer, new.ids, params, self.ends, self._stop_at(new.ids, params), new.nan_at)
             yield i, answer_text(result, min(len(tokens), room), truncated=len(tokens) > room)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from ..phases import Work
 from ..requests import GenParams
 from .checkpoint import Ends, one_line
 from .encoding import Ids
@@ -117,11 +118,13 @@ class Engine:
 
     Attributes:
         version: Of vLLM.
+        work: What goes through it is counted there, as vLLM says.
     """
 
     def __init__(
-        self, source: str, revision: str, name: str, dtype: str, max_length: int, ends: Ends, device: str, cache_gb: int
-    ) -> None:
+        self, source: str, revision: str, name: str, dtype: str, max_length: int, ends: Ends, device: str,
+        cache_gb: int, work: Work,
+    ) -> None:  # fmt: skip
         """Loads the weights.
 
         vLLM wants room for a token after every prompt, also where one as long as the model is only scored. It is told
@@ -132,6 +135,7 @@ class Engine:
         """
         vllm = require()
         self.version, self._params, self._ends = str(vllm.__version__), vllm.SamplingParams, ends
+        self.work = Work()  # what trying it out takes is nobody's
         cache = (cache_gb or (CPU_CACHE_GB if device == "cpu" else 0)) << 30
         try:
             self._llm = vllm.LLM(
@@ -151,6 +155,7 @@ class Engine:
         except Exception as error:  # ValueError, RuntimeError, pydantic's and torch's own
             cure = "-M max_length= and -M kv_cache_gb= decide how much memory it takes"
             raise BadInput(f"vllm:{name}: vLLM cannot start it ({_about(error)}); {cure}") from error
+        self.work = work
 
     def close(self) -> None:
         """Frees the weights."""
@@ -235,6 +240,11 @@ class Engine:
     def _generate(self, rows: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
         prompts = [{"prompt_token_ids": row} for row in rows]
         found: list[Any] = self._llm.generate(prompts, list(params), use_tqdm=False) if prompts else []
+        for row, output in zip(rows, found, strict=True):
+            held = output.num_cached_tokens or 0
+            self.work.hit(held)
+            self.work.counts.computed_tokens += len(row) - held
+            self.work.counts.decoded_tokens += max(0, len(output.outputs[0].token_ids) - 1)
         return found
 
     def _wipe(self) -> None:

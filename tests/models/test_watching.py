@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from mmalign_eval.engine import Engine
-from mmalign_eval.models import sharing
+from mmalign_eval.models import sharing, vllm_engine
 from mmalign_eval.models.hf import open_model
-from mmalign_eval.phases import DECODE, IMAGES, PREFILL, VISION, Counts
+from mmalign_eval.phases import DECODE, IMAGES, PREFILL, VISION, Counts, Work
 from mmalign_eval.requests import Choose, Generate, Prompt, Request, greedy
 from mmalign_eval.run_stats import RunStats
 from mmalign_eval.store import Store
@@ -217,3 +218,15 @@ def test_memory_that_runs_out_amid_a_tree_is_halved_and_the_answers_are_equal(
     for x, y in zip(found, expected, strict=True):
         assert x.status == "ok", x.error
         same(x, y)
+
+
+def test_what_vllm_says_of_its_cache_is_counted() -> None:
+    def output(held: int | None, new: int) -> SimpleNamespace:
+        return SimpleNamespace(num_cached_tokens=held, outputs=[SimpleNamespace(token_ids=[5] * new)])
+
+    engine = vllm_engine.Engine.__new__(vllm_engine.Engine)
+    engine.work = Work()
+    engine._llm = SimpleNamespace(generate=lambda *asked, use_tqdm: [output(None, 1), output(16, 4)])
+    engine._generate([[1] * 20, [1] * 24], [None, None])
+    engine._generate([], [])
+    assert engine.work.counts == Counts(20 + 8, 3, 1, 16, 0)
