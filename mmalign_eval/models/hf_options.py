@@ -13,8 +13,8 @@ from .weaken import Contrast, Weaken, parse_contrast, parse_weaken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-# Texts decoded together. On a CPU (one thread, float32, prompts of 64 tokens, random LLaMA of 34 M and 134 M parameters)
-# 1, 8, 32, 64, 128, 256 rows give 54, 274, 750, 650, 790, 480 and 20, 79, 140, 152, 156, - new tokens a second.
+# New tokens a second by rows of texts (CPU, one thread, float32, prompts of 64 tokens, random LLaMA, one run each):
+# 34 M parameters at 1, 8, 32, 64, 128, 256 rows: 54, 274, 754, 505, 633, 476; 134 M at 1 to 128: 20, 79, 140, 152, 156.
 DEFAULT_ROWS = 128
 MOST_TOKENS = 131_072  # beyond that, a batch's decoded images cost the host more than the model gains
 
