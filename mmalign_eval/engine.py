@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from .store import Store, request_key
 
 ALIKE = 16  # tokens with which requests begin that are asked one after the other
 COMMIT_SECONDS = 0.2  # adapters that answer one by one (an API) commit at least this often
+NOTHING: Mapping[str, Request] = MappingProxyType({})
 Advance = Callable[[int, int], None]  # (answers, errors) since the last call
 
 
@@ -89,7 +91,11 @@ class Engine:
         self.work = adapter.work or Work()
 
     def run(
-        self, requests: Sequence[Request], keys: Sequence[str] | None = None, advance: Advance = lambda ok, bad: None
+        self,
+        requests: Sequence[Request],
+        keys: Sequence[str] | None = None,
+        advance: Advance = lambda ok, bad: None,
+        later: Mapping[str, Request] = NOTHING,
     ) -> tuple[list[Response], RunStats]:
         """Answers all requests.
 
@@ -97,6 +103,8 @@ class Engine:
             requests: In any order, duplicates allowed.
             keys: Their `request_keys`, if computed before.
             advance: Called with (answers, errors) as they come, stored ones first.
+            later: Requests that are to come, by their keys. Those on an image that is looked at now are asked with it,
+                so that it is seen once; their answers wait in the store.
 
         Returns:
             Responses in the order of `requests`, and what it cost.
@@ -111,7 +119,9 @@ class Engine:
         meter = Meter(self.work, knows=self.adapter.work is not None)
         advance(sum(counts[key] for key in answers), 0)
         pending = [self._item(key, request) for key, request in unique.items() if key not in answers]
-        stats.asked = len(pending)
+        along = self._along(pending, later)
+        pending += along
+        stats.asked, stats.along = len(pending), len(along)
         stats.add_sizes(self.adapter, [item.request for item in pending])
         if pending:
             stats.load_seconds = self._load()
@@ -121,12 +131,21 @@ class Engine:
                     answers[item.key] = response
                     stats.prompt_tokens += response.prompt_tokens
                     stats.new_tokens += response.new_tokens
-                heard = sum(counts[item.key] for item, _ in committed)
-                good = sum(counts[item.key] for item, response in committed if response.answered)
+                heard = sum(counts.get(item.key, 0) for item, _ in committed)
+                good = sum(counts.get(item.key, 0) for item, response in committed if response.answered)
                 advance(good, heard - good)
             stats.seconds, stats.halvings = time.perf_counter() - start, self._limits.halvings - halvings
         meter.read(stats)
         return [answers[key] for key in keys], stats
+
+    def _along(self, pending: Sequence[_Item], later: Mapping[str, Request]) -> list[_Item]:
+        """Of the requests to come, those on the images of what is asked now."""
+        seen = {_shown(item.request) for item in pending} - {""}
+        if not seen:
+            return []
+        found = {key: request for key, request in later.items() if _shown(request) in seen}
+        known = {item.key for item in pending} | set(self.store.get_many(list(found)))
+        return [self._item(key, request) for key, request in found.items() if key not in known]
 
     def _item(self, key: str, request: Request) -> _Item:
         prefix = self.adapter.prefix(request).astype(">u4").tobytes()
@@ -275,8 +294,7 @@ def order(items: Sequence[_Item]) -> list[_Item]:
     """
     groups: dict[tuple[str, bool], list[_Item]] = {}
     for item in items:
-        images = item.request.prompt.images
-        image = digest(images[0]) + "|".join(images[0].transforms) if images else ""
+        image = _shown(item.request)
         groups.setdefault((image, isinstance(item.request, Choose)), []).append(item)
     units: dict[str, list[list[_Item]]] = {}  # clusters of an image stay together, those without one are one each
     for (image, _), group in groups.items():
@@ -290,6 +308,12 @@ def order(items: Sequence[_Item]) -> list[_Item]:
 
 def _longest_first(cluster: Sequence[_Item]) -> tuple[int, str]:
     return -max(item.length for item in cluster), cluster[0].key
+
+
+def _shown(request: Request) -> str:
+    """What a request shows first, as text; empty if it shows nothing."""
+    images = request.prompt.images
+    return digest(images[0]) + "|".join(images[0].transforms) if images else ""
 
 
 def _clusters(group: Sequence[_Item]) -> list[list[_Item]]:

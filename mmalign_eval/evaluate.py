@@ -21,7 +21,7 @@ from .overlap import overlap
 from .plan import PlanSize, TaskPlan, base_name, choose_protocols, open_task, plan_size, plan_task, rows_hash
 from .provenance import earlier_runs, provenance
 from .registry import TASKS
-from .requests import Choose
+from .requests import Choose, Request
 from .results import Result, digest_json_list, model_folder, read_result, result_stem, signature, write_result
 from .scoring import described, judged, score, summarize
 from .store import Store
@@ -213,8 +213,9 @@ class _Run:
             self.reporter.model(one)
             self.reporter.plan(one, _size(one, group, store, judge))
             try:
-                for plan in group:
-                    result, path = self.task(one, engine, plan, judge, folder)
+                for number, plan in enumerate(group):
+                    later = dict(pair for to_come in group[number + 1 :] for pair in to_come.by_key())
+                    result, path = self.task(one, engine, plan, judge, folder, later)
                     errors += result["counts"]["n_error"] + result["counts"]["n_refused"]
                     done[plan.task.name] = result, path
                     self.reporter.result(result, path)
@@ -225,12 +226,18 @@ class _Run:
         return RunOutcome(results, [*outcome.paths, *(path for _, path in ordered)], errors)
 
     def task(
-        self, adapter: ModelAdapter, engine: Engine, plan: TaskPlan, judge: Judge, folder: Path
+        self,
+        adapter: ModelAdapter,
+        engine: Engine,
+        plan: TaskPlan,
+        judge: Judge,
+        folder: Path,
+        later: Mapping[str, Request],
     ) -> tuple[Result, Path]:
-        """One task on one model, to its result file."""
+        """One task on one model, to its result file; requests of later tasks on its images are asked with its own."""
         started = time.time()
         flat = plan.flat
-        responses, stats = engine.run(flat, plan.keys, self.reporter.task(plan.task.name, len(flat)))
+        responses, stats = engine.run(flat, plan.keys, self.reporter.task(plan.task.name, len(flat)), later)
         begin = time.perf_counter()
         rows = score(plan, responses)
         judged(plan.task, rows, judge)

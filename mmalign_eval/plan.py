@@ -41,6 +41,10 @@ class TaskPlan:
         """All requests, sample by sample."""
         return [request for group in self.requests for request in group]
 
+    def by_key(self) -> Iterator[tuple[str, Request]]:
+        """Store keys and requests, once the keys are made."""
+        return zip(self.keys, self.flat, strict=True)
+
     def data_hash(self) -> str:
         """SHA-256 over ids, rows and image bytes of the samples; an image's path is the machine's and left out."""
         rows = ((s.id, dict(s.data), [digest(i) for i in s.images]) for s in self.samples)

@@ -24,7 +24,8 @@ class RunStats:
         requests: Requests given.
         unique: Different ones among them.
         stored: Of those, answered before.
-        asked: Of those, asked now.
+        asked: Asked now: the rest of those, and `along`.
+        along: Requests of later tasks that were asked with them, because they are on the same images.
         load_seconds: Bringing the weights.
         seconds: Answering.
         prompt_tokens: Prompt tokens of what was asked now.
@@ -45,6 +46,7 @@ class RunStats:
     unique: int = 0
     stored: int = 0
     asked: int = 0
+    along: int = 0
     load_seconds: float = 0.0
     seconds: float = 0.0
     prompt_tokens: int = 0

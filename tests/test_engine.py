@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmalign_eval.engine import ALIKE, Engine
+from mmalign_eval.engine import ALIKE, Engine, request_keys
 from mmalign_eval.errors import BadInput, OutOfMemory, Refused
 from mmalign_eval.requests import Choose, Request, Response
 from mmalign_eval.store import Store
@@ -259,3 +259,22 @@ def test_every_request_gets_its_own_answer_whatever_happens(
             assert response.text == request.prompt.text.upper()
     assert sum(heard) == len(requests)
     assert heard[1] == sum(r.status == "error" for r in responses)
+
+
+def test_requests_to_come_on_an_image_that_is_looked_at_are_asked_with_it(tmp_path: Path) -> None:
+    for name, shade in (("a", 0), ("b", 255)):
+        Image.new("L", (8, 8), shade).save(tmp_path / f"{name}.png")
+    now = [image_request(tmp_path / "a.png", "1"), *text_requests(1)]
+    then = [image_request(tmp_path / "a.png", "2"), image_request(tmp_path / "b.png", "3"), *text_requests(3, "z")]
+    model, heard = CountingModel(), []
+    one = engine(tmp_path, model)
+    later = dict(zip(request_keys(model, then), then, strict=True))
+    responses, stats = one.run(now, advance=lambda ok, bad: heard.append((ok, bad)), later=later)
+    assert (len(responses), stats.asked, stats.along) == (2, 3, 1)
+    assert sum(ok for ok, _ in heard) == 2  # what comes later is no progress of these
+    asked = list(model.asked)
+    assert then[0] in asked
+    assert abs(asked.index(then[0]) - asked.index(now[0])) == 1
+    _, stats = one.run(then)
+    assert (stats.stored, stats.asked, stats.along) == (1, 4, 0)
+    assert one.run(then)[0] == engine(tmp_path, CountingModel(), "alone.sqlite").run(then)[0]
