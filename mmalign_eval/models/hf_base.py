@@ -53,6 +53,7 @@ class HfBase(ModelAdapter):
         self._encoded = BoundedCache(_CACHED_TOKENS)
         self._model: Any = None
         self._alone = ""  # why requests do not share a prefix tree
+        self._written: dict[GenParams, tuple[int, int]] = {}  # texts and their tokens so far, by parameters
         self._unshown = ""  # why those about one image do not share it
 
     # -- what it is ---------------------------------------------------------------------------------------------

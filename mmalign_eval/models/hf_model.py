@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from .shared import TreeScorer
 
 log = logging.getLogger(__name__)
+_FEW = 16  # new tokens that a text is expected to have before one is written
+# Tokens whose arithmetic takes as long as reading the weights, by whether it is a CPU. There a LLaMA of 134 M weights
+# in float32 writes 20 tokens a second in one row and 150 in many (one thread); an accelerator does some 300 operations
+# for each byte that it reads (H100 SXM: 990e12 in bfloat16, 3.35e12 bytes), two for each weight of two bytes.
+_BALANCE = {True: 8, False: 256}
 _LEAST_PASS = 64  # tokens that go through the model at once, however little memory there is
 NOT_A_NUMBER = "the model gave NaN or infinite scores"
 
@@ -75,6 +80,7 @@ class HfModel(HfBase):
         from .sharing import why_not_shared
         from .watching import watch
 
+        self.close()  # nothing that was held of weights before
         try:
             self._model = self._load_weights()
         except OutOfMemory as error:
@@ -239,13 +245,27 @@ class HfModel(HfBase):
 
     def _pays(self, rows: Sequence[Ids], params: GenParams, at_least: int = 0) -> bool:
         """Whether prompts share `at_least` so many first tokens, and had better go through them once."""
-        from .together import pays, shared_path
+        from .together import Decoding, pays, shared_path
 
         if params.num_beams > 1:
             return False
         shared = shared_path(rows)
         held = min(shared, self._path.shared(rows[0]))
-        return shared >= at_least and pays(list(map(len, rows)), shared, held, self._width)
+        decoding = Decoding(self._steps(params), self.batch_rows, _BALANCE[self.device == "cpu"])
+        return shared >= at_least and pays(list(map(len, rows)), shared, held, self._width, decoding)
+
+    def _steps(self, params: GenParams) -> float:
+        """New tokens that a text has had on average; before there is one, a few."""
+        texts, tokens = self._written.get(replace(params, seed=0), (0, 0))
+        return tokens / texts if texts else min(params.max_new_tokens, _FEW)
+
+    def _note(self, params: GenParams, generated: list[Generated]) -> list[Generated]:
+        """Remembers how long the texts are that such parameters give."""
+        texts, tokens = self._written.get(replace(params, seed=0), (0, 0))
+        self._written[replace(params, seed=0)] = (
+            texts + len(generated), tokens + sum(result.new_tokens for result in generated)
+        )  # fmt: skip
+        return generated
 
     def _together(
         self, rows: Sequence[Ids], requests: Sequence[Generate], pictures: Pictures | None = None
@@ -254,7 +274,9 @@ class HfModel(HfBase):
 
         seeds = [request.params.seed for request in requests]
         with self._memory():
-            return generate_together(self._path, rows, requests[0].params, seeds, self.tokenizer, self.ends, pictures)
+            params = requests[0].params
+            found = generate_together(self._path, rows, params, seeds, self.tokenizer, self.ends, pictures)
+            return self._note(params, found)
 
     def _padded(self, rows: Sequence[Ids]) -> dict[str, Any]:
         """Token ids and mask, padded on the left."""
@@ -267,6 +289,7 @@ class HfModel(HfBase):
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
     def _generate(self, inputs: dict[str, Any], requests: Sequence[Generate]) -> list[Generated]:
+        from .decoding import generate_rows
         from .generation import generate
         from .watching import DecodingBegins
 
@@ -275,13 +298,28 @@ class HfModel(HfBase):
         device = self._model.get_input_embeddings().weight.device
         placed = {name: value.to(device) for name, value in inputs.items()}
         seeds = [request.params.seed for request in requests]
+        params = requests[0].params
         with self._memory(), self.work.phase(PREFILL):
-            before = [*self._before(placed, requests), DecodingBegins(self.work)]
-            return generate(self._model, self.tokenizer, placed, requests[0].params, seeds, self.ends, before)
+            before = self._before(placed, requests)
+            if not (self._alone or before or params.num_beams > 1 or typed(placed)):
+                found = generate_rows(self._model, placed, params, seeds, self.tokenizer, self.ends, self.work)
+                return self._note(params, found)
+            before.append(DecodingBegins(self.work))
+            return generate(self._model, self.tokenizer, placed, params, seeds, self.ends, before)
 
     def _before(self, inputs: Mapping[str, Any], requests: Sequence[Generate]) -> list[Any]:
         """Logits processors that come before sampling."""
         return []
+
+
+def beside(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A processor's tensors beside the text's."""
+    return {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+
+
+def typed(inputs: Mapping[str, Any]) -> bool:
+    """Whether there is more than an id and a mask for each token (types): further tokens would need it, too."""
+    return any(value.shape[:2] == inputs["input_ids"].shape for value in beside(inputs).values())
 
 
 def choice(found: Sequence[Likelihood], size: int, truncated: bool = False) -> Response:

@@ -18,7 +18,7 @@ from ..phases import IMAGES, PREFILL
 from ..requests import Choose, Generate, ImageRef, Prompt, Request, Response, failure
 from . import hf_loading, image_tokens, pixels
 from .encoding import Ids, Scored
-from .hf_model import HfModel, answer_text, choice
+from .hf_model import HfModel, answer_text, beside, choice, typed
 from .kv import Pictures
 
 log = logging.getLogger(__name__)
@@ -106,8 +106,8 @@ class HfSeeing(HfModel):
         if len(request.prompt.images) != 1:
             return self._unshared("a request shows several")
         inputs = self._process([text], [request], images)
-        ids, extra = inputs["input_ids"], _beside(inputs)
-        if any(value.shape[:2] == ids.shape for value in extra.values()):
+        ids, extra = inputs["input_ids"], beside(inputs)
+        if typed(inputs):
             return self._unshared("it takes a type for each token")
         if not np.array_equal(np.where(planned < 0, self.image_id, planned), ids[0].cpu().numpy()):
             return self._unshared("its processor puts them elsewhere than planned")
@@ -220,7 +220,7 @@ class HfSeeing(HfModel):
         size = 0
         for option in options:
             inputs = self._process([text], [request], images)
-            ids, extra = inputs["input_ids"], _beside(inputs)
+            ids, extra = inputs["input_ids"], beside(inputs)
             size = ids.shape[1]
             if not len(option):
                 found.append(EMPTY)
@@ -240,11 +240,6 @@ def _by_images(batch: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
     for item in batch:
         groups.setdefault(tuple(item[1].prompt.images), []).append(item)
     return list(groups.values())
-
-
-def _beside(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A processor's tensors beside the text's."""
-    return {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
 
 
 def _as(value: Any, model: Any) -> Any:

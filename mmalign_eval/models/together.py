@@ -8,6 +8,7 @@ token sees the path and its own text only. Texts that grow long go on in rows of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ import torch
 from ..phases import DECODE, PREFILL
 from ..requests import GenParams
 from .checkpoint import Ends
+from .decoding import Rows, Texts
 from .encoding import Ids
-from .generation import Generated, StopStrings, outcome
+from .generation import Generated
 from .kv import Path, Pictures
-from .sampling import drawn
 from .tree import Tree, build, common
 
 _WORTH_SHARING = 64  # tokens that need not go through the model again
@@ -37,22 +38,46 @@ def bytes_of(ids: Ids) -> bytes:
     return ids.astype(">u4").tobytes()
 
 
-def pays(lengths: Sequence[int], shared: int, held: int, width: int) -> bool:
+@dataclass(frozen=True)
+class Decoding:
+    """What writing texts costs beside their prompts.
+
+    Attributes:
+        steps: New tokens that texts are expected to have.
+        rows: Texts in a batch where each has a row of its own.
+        balance: Tokens whose arithmetic takes as long as reading the weights once: what a step takes at least.
+    """
+
+    steps: float
+    rows: int
+    balance: int
+
+    def tokens(self, texts: int, at_once: int) -> float:
+        """Tokens whose arithmetic takes as long as writing so many texts, of which some are in a step."""
+        return self.steps * texts * max(at_once, self.balance) / at_once
+
+
+def pays(lengths: Sequence[int], shared: int, held: int, width: int, decoding: Decoding) -> bool:
     """Whether going through what prompts share once is cheaper than a row for each.
 
     A layer of width h does 24 h^2 operations a token in its matrices, and 4 h for each token that one looks at, masked
-    or not. In one row each prompt's own tokens look at the shared ones and at all others' own ones.
+    or not. In one row each prompt's own tokens look at the shared ones and at all others' own ones. Texts that are
+    written a few at a time leave the processor waiting for the weights.
 
     Args:
         lengths: Tokens of each prompt.
         shared: First tokens that they share.
         held: Of these, in the cache already.
         width: Of the language model.
+        decoding: Of the texts.
     """
-    own = sum(lengths) - len(lengths) * shared
+    count = len(lengths)
+    own = sum(lengths) - count * shared
     apart = sum(length * (24 * width + 2 * length) for length in lengths)
     together = (shared - held) * (24 * width + 2 * shared) + own * (24 * width + 4 * (shared + own))
-    spared = (len(lengths) - 1) * shared + held
+    apart += int(24 * width * decoding.tokens(count, max(count, decoding.rows)))
+    together += int(24 * width * decoding.tokens(count, count))
+    spared = (count - 1) * shared + held
     return spared >= _WORTH_SHARING and together < apart
 
 
@@ -76,15 +101,15 @@ def generate_together(
         with path.work.phase(PREFILL):
             for _ in path.hold(prompts[0][:shared], pictures=pictures):
                 pass
-            texts = _Texts(len(prompts), params, seeds, tokenizer, ends)
+            texts = Texts(len(prompts), params, seeds, tokenizer, ends)
             first = _OneRow(path, prompts, shared, texts)
             logits = first.begin()
         with path.work.phase(DECODE):
             texts.take(logits)
-            under_way: _OneRow | _Rows = first
+            under_way: _OneRow | Rows = first
             while texts.active:
                 if isinstance(under_way, _OneRow) and under_way.too_wide():
-                    under_way = _Rows(under_way)
+                    under_way = under_way.apart()
                 texts.take(under_way.step())
             return texts.outcomes()
     except BaseException:  # what is in the cache is not known then
@@ -94,60 +119,10 @@ def generate_together(
         path.back_to(shared)
 
 
-class _Texts:
-    """What several prompts' texts have come to."""
-
-    def __init__(self, count: int, params: GenParams, seeds: Sequence[int], tokenizer: Any, ends: Ends) -> None:
-        self.params, self.seeds, self.tokenizer, self.ends = params, list(seeds), tokenizer, ends
-        self.new: list[list[int]] = [[] for _ in range(count)]
-        self.active = list(range(count))
-        self._stops: dict[int, int] = {}
-        self._bad: dict[int, int] = {}
-        self._stopper = StopStrings(tokenizer, params.stop)
-
-    @property
-    def step(self) -> int:
-        """New tokens of each active text."""
-        return len(self.new[self.active[0]])
-
-    def take(self, logits: torch.Tensor) -> None:
-        """Chooses each active text's next token from `[active, vocabulary]`; those that end with it are done."""
-        step = self.step
-        scores = logits.float().clone()
-        if step < self.params.min_new_tokens:
-            scores[:, list(self.ends.eos)] = -torch.inf
-        scores = self._guarded(scores, step)
-        if self.params.sampled:
-            scores = drawn(scores, self.params, [self.seeds[row] for row in self.active], step)
-        for row, token in zip(self.active, scores.argmax(dim=-1).tolist(), strict=True):
-            self.new[row].append(token)
-        hits = self._stopper.hits([self.new[row] for row in self.active])
-        for row in (row for row, hit in zip(self.active, hits, strict=True) if hit):
-            self._stops[row] = step + 1
-        full = step + 1 >= self.params.max_new_tokens
-        self.active = [
-            row for row in self.active if not full and row not in self._stops and self.new[row][-1] not in self.ends.eos
-        ]
-
-    def _guarded(self, scores: torch.Tensor, step: int) -> torch.Tensor:
-        """Notes texts whose scores become NaN and keeps decoding defined for them."""
-        nan = torch.isnan(scores).any(dim=-1)
-        for index in nan.nonzero().flatten().tolist():
-            self._bad.setdefault(self.active[index], step)
-        return torch.nan_to_num(scores, nan=0.0) if nan.any() else scores
-
-    def outcomes(self) -> list[Generated]:
-        """All texts, once none is active."""
-        return [
-            outcome(self.tokenizer, new, self.params, self.ends, self._stops.get(row), self._bad.get(row))
-            for row, new in enumerate(self.new)
-        ]
-
-
 class _OneRow:
     """Texts under way in one row, below a shared path."""
 
-    def __init__(self, path: Path, prompts: Sequence[Ids], shared: int, texts: _Texts) -> None:
+    def __init__(self, path: Path, prompts: Sequence[Ids], shared: int, texts: Texts) -> None:
         self.path, self.shared, self.texts = path, shared, texts
         self.lengths = [len(prompt) for prompt in prompts]
         self.tree: Tree = build([prompt[shared:] for prompt in prompts])
@@ -182,29 +157,8 @@ class _OneRow:
         """Whether most of what a token has to look past is other texts' own: rows of their own are cheaper then."""
         return self.sees.shape[1] - self.shared > max(self.shared, _OTHERS)
 
-
-class _Rows:
-    """The same texts, going on in rows of their own."""
-
-    def __init__(self, one: _OneRow) -> None:
-        self.model, self.texts, self.lengths = one.path.model, one.texts, one.lengths
-        self.kept = list(one.texts.active)
-        self.cache, self.mask = one.path.rows([np.flatnonzero(one.sees[row].numpy()) for row in self.kept])
-
-    def step(self) -> torch.Tensor:
-        """Scores `[active, vocabulary]` of the next tokens."""
-        active = set(self.texts.active)
-        if len(active) <= len(self.kept) // 2:
-            places = torch.tensor([at for at, row in enumerate(self.kept) if row in active], device=self.mask.device)
-            self.cache.batch_select_indices(places)
-            self.mask, self.kept = self.mask[places], [row for row in self.kept if row in active]
-        last = [[self.texts.new[row][-1]] for row in self.kept]
-        positions = [[self.lengths[row] + len(self.texts.new[row]) - 1] for row in self.kept]
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.kept), 1)], dim=1)
-        with torch.inference_mode():
-            logits = self.model(
-                input_ids=torch.tensor(last, device=self.mask.device), attention_mask=self.mask,
-                position_ids=torch.tensor(positions, device=self.mask.device), past_key_values=self.cache,
-                use_cache=True,
-            ).logits[:, -1]  # fmt: skip
-        return logits[[at for at, row in enumerate(self.kept) if row in active]]
+    def apart(self) -> Rows:
+        """The texts still under way, in rows of their own."""
+        kept = list(self.texts.active)
+        cache, mask = self.path.rows([np.flatnonzero(self.sees[row].numpy()) for row in kept])
+        return Rows(self.path.model, self.texts, self.lengths, kept, cache, mask)

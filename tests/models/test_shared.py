@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from mmalign_eval.miniature.nano import nano_tokenizer
 from mmalign_eval.models import together
 from mmalign_eval.models.checkpoint import Ends
+from mmalign_eval.models.decoding import generate_rows
 from mmalign_eval.models.encoding import Ids, Scored
 from mmalign_eval.models.generation import generate, plain_config
 from mmalign_eval.models.kv import Path
 from mmalign_eval.models.likelihood import EMPTY
 from mmalign_eval.models.prefix import score_separately
 from mmalign_eval.models.shared import TreeScorer, pack_tokens
+from mmalign_eval.phases import Work
 from mmalign_eval.requests import GenParams
 
 from .hf_case import near
@@ -170,14 +172,24 @@ def check_texts(kind: str, seed: int, several: list[dict[str, Any]], others: int
             slow = generate(model, tokenizer, inputs, one["params"], one["seeds"], one["ends"])
             fast = together.generate_together(path, prompts, one["params"], one["seeds"], tokenizer, one["ends"])
             assert fast == slow
+            arguments = (one["params"], one["seeds"], tokenizer, one["ends"], Work())
+            assert generate_rows(model, inputs, *arguments) == slow
 
 
 def test_sharing_is_chosen_where_it_is_cheaper() -> None:
-    assert together.pays([130] * 10, 100, 0, 64)
-    assert not together.pays([130], 100, 0, 64)  # alone, and nothing held
-    assert together.pays([130], 100, 100, 64)  # the rest of what was asked of an image before
-    assert not together.pays([22] * 4, 20, 0, 4096)  # too little to be worth a row of its own kind
-    assert not together.pays([2000] * 32, 100, 0, 768)  # 60,000 tokens that would look at one another
+    short = together.Decoding(steps=2, rows=128, balance=8)
+    assert together.pays([130] * 10, 100, 0, 64, short)
+    assert not together.pays([130], 100, 0, 64, short)  # alone, and nothing held
+    assert together.pays([130], 100, 100, 64, short)  # the rest of what was asked of an image before
+    assert not together.pays([22] * 4, 20, 0, 4096, short)  # too little to be worth a row of its own kind
+    assert not together.pays([2000] * 32, 100, 0, 768, short)  # 60,000 tokens that would look at one another
+
+
+def test_a_few_long_texts_are_written_with_others_where_a_step_is_dear() -> None:
+    gpu, cpu = together.Decoding(20, 128, 256), together.Decoding(20, 128, 8)
+    assert not together.pays([640], 600, 600, 4096, gpu)  # a caption of an image that is held
+    assert together.pays([640], 600, 600, 4096, cpu)
+    assert together.pays([640] * 18, 600, 0, 4096, gpu)  # many questions about one
 
 
 def test_rows_grow_with_the_models_width() -> None:

@@ -55,7 +55,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         monkeypatch.setattr(together, "_OTHERS", (0, 6, 512)[len(groups) % 3])
         return whole(path, prompts, *more, **named)
 
-    monkeypatch.setattr(together, "pays", lambda lengths, shared, held, width: shared > 0)
+    monkeypatch.setattr(together, "pays", lambda lengths, shared, *costs: shared > 0)
     monkeypatch.setattr(together, "generate_together", counted)
     return groups
 
