@@ -25,7 +25,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE; repeatable. "
+            help="mini, hf:PATH_OR_ID, vllm:PATH_OR_ID, openai:NAME or scripted:FILE; repeatable. "
             "Options for one model follow it: hf:PATH,dtype=bfloat16",
         ),
     ] = None,
@@ -163,7 +163,7 @@ def _settings(config: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     merged = {**config, **{key: value for key, value in given.items() if value is not None}}
     merged["model_options"] = {**config.get("model_options", {}), **(given["model_options"] or {})}
     if not merged.get("models"):
-        raise BadInput("no model given: --model mini, hf:PATH_OR_ID, openai:NAME or scripted:FILE")
+        raise BadInput("no model given: --model mini, hf:PATH_OR_ID, vllm:PATH_OR_ID, openai:NAME or scripted:FILE")
     for key in ("models", "tasks", "protocol", "data", "include"):
         if key in merged:
             merged[key] = tuple(merged[key])
