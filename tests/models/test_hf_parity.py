@@ -96,7 +96,7 @@ def test_rolling_windows_are_lm_evals() -> None:
 
     encoder = opened("llama").encoder
     for text in ("Is there a dog in the image?" * 3, "a", "Tom has 3"):
-        ids = encoder.encode([text])[0]
+        ids = encoder.encode([text])[0].tolist()
         for length in (1, 2, 5, 7, len(ids), len(ids) + 1):
             theirs = [make_disjoint_window(w) for w in get_rolling_token_windows(ids, encoder.prefix_id, length, 1)]
             ours = [(w.context.tolist(), w.options[0].tolist()) for w in encoder.rolling(text, length)]
