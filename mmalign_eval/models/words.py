@@ -8,6 +8,8 @@ so the ids of a text are those of its words, one after the other. Two things fol
   stands before a word has no say in it. A letter after a line break always begins a word (no alternative that takes a
   line break goes on with a letter), and what stands before it sees of it only that it is no blank. A text may be cut
   there.
+- None of them takes a blank after something else than blanks, and only before blanks that nothing but the end follows
+  does one look ahead: a text may also be cut before a blank that follows no blank.
 - On the characters listed in `_KNOWN`, whose classes no version of Unicode changed, Python's expressions cut as theirs.
 
 Whatever is not so (another kind of tokenizer, other characters) is left to the tokenizer itself.
@@ -18,15 +20,14 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 _KEPT = 32 * 2**20  # bytes, about, of words that are remembered, and as many of paragraphs
 _ENTRY = 150  # bytes that an entry of a dict takes beside its text and ids
-_FEW = 16  # words that are sooner encoded one by one than the tokenizer's threads are woken
+_TWO_BLANKS = ("  ", "\t ", "\n ", "\r ")  # where a text may not be cut before the second one
 _INNER = "a"  # any letter: stands for the text that goes on after a line break
 
 # Latin letters with and without accents, digits, punctuation. All are their own NFC form.
@@ -45,6 +46,7 @@ LLAMA_3 = (
 )
 QWEN_2 = LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 _Split = Callable[[str], list[str]]
+K = TypeVar("K", bound=str | tuple[str, bool])
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -56,6 +58,33 @@ def _expression(pattern: str) -> re.Pattern[str]:
 _EXPRESSIONS = {pattern: _expression(pattern).findall for pattern in (GPT_2, LLAMA_3, QWEN_2)}
 _DIGITS_APART = re.compile(f"[{_NUMBERS}]|[^{_NUMBERS}]+").findall
 _DIGITS_TOGETHER = re.compile(f"[{_NUMBERS}]+|[^{_NUMBERS}]+").findall
+
+
+class _Memory(dict[K, bytes]):
+    """Ids of what was met before; all is forgotten when it would take more than `_KEPT` bytes."""
+
+    held = 0
+
+    def make_room(self, size: int) -> bool:
+        """Counts bytes that are to come; returns whether everything was forgotten for them."""
+        self.held += size
+        if self.held <= _KEPT:
+            return False
+        self.clear()
+        self.held = size
+        return True
+
+    def new(self, keys: Sequence[K]) -> list[K]:
+        """Those of some texts that are to be added, so that all of them are there."""
+        new = list(dict.fromkeys([key for key in keys if key not in self]))
+        if self.make_room(_size(new)):
+            new = list(dict.fromkeys(keys))
+            self.held = _size(new)
+        return new
+
+
+def _size(texts: Iterable[Sized]) -> int:
+    return sum(len(text) + _ENTRY for text in texts)
 
 
 @dataclass
@@ -76,10 +105,9 @@ class Words:
     added: tuple[tuple[re.Pattern[str], dict[str, bytes]], ...]
     strange: re.Pattern[str] | None
     before: bytes
-    _ids: dict[str, bytes] = field(default_factory=dict)
-    _paragraphs: dict[tuple[str, bool], bytes] = field(default_factory=dict)
-    _held: int = 0
-    _held_paragraphs: int = 0
+    _ids: _Memory[str] = field(default_factory=_Memory)
+    _chunks: _Memory[str] = field(default_factory=_Memory)
+    _paragraphs: _Memory[tuple[str, bool]] = field(default_factory=_Memory)
 
     def encode(self, text: str, inner: bool = False) -> bytes | None:
         """Ids of a text, 4 bytes each; None where that is to be left to the tokenizer.
@@ -88,30 +116,37 @@ class Words:
             text: Any text.
             inner: It ends in a line break, and a letter follows.
         """
-        found: list[bytes] = []
-        paragraphs = _paragraphs(text)
-        last = len(paragraphs) - 1
-        for number, paragraph in enumerate(paragraphs):
-            key = (paragraph, inner or number < last)
-            ids = self._paragraphs.get(key)
-            if ids is None:
-                ids = self._paragraph(*key)
-                if ids is None:
-                    return None
-            found.append(ids)
-        return b"".join(found)
+        at = _last_paragraph(text)
+        last = self._paragraph(text[at:], inner)
+        if not at or last is None:
+            return last
+        head = self._head(text[:at])
+        return None if head is None else head + last
+
+    def _head(self, text: str) -> bytes | None:
+        """Ids of what stands before the last paragraph, which many texts have in common."""
+        found = self._paragraphs.get((text, True))
+        if found is not None:
+            return found
+        ids = [self._paragraph(paragraph, True) for paragraph in _paragraphs(text)]
+        if None in ids:
+            return None
+        whole = b"".join([part for part in ids if part is not None])
+        return whole if len(ids) == 1 else self._keep(text, True, whole)
 
     def _paragraph(self, text: str, inner: bool) -> bytes | None:
+        found = self._paragraphs.get((text, inner))
+        if found is not None:
+            return found
         if not _KNOWN.fullmatch(text) or (self.strange and self.strange.search(text)):
             return None
-        whole = text + _INNER if inner else text
-        ids = self._segments(whole, 0)
-        if inner:
-            ids = ids[: -len(self._ids[_INNER])]
-        size = len(text) + len(ids) + _ENTRY
-        self._held_paragraphs += size
-        if self._held_paragraphs > _KEPT:
-            self._paragraphs, self._held_paragraphs = {}, size
+        if not inner:
+            return self._keep(text, inner, self._segments(text, 0))
+        ids = self._segments(text + _INNER, 0)
+        return self._keep(text, inner, ids[: -len(self._words([_INNER]))])
+
+    def _keep(self, text: str, inner: bool, ids: bytes) -> bytes:
+        self._paragraphs.make_room(len(text) + len(ids) + _ENTRY)
         self._paragraphs[text, inner] = ids
         return ids
 
@@ -127,31 +162,40 @@ class Words:
         return b"".join([*found, self._segments(text[start:], at + 1)])
 
     def _cut(self, text: str) -> bytes:
+        """Ids of a text, chunk by chunk: what stands between two blanks comes again more often than a line does."""
+        if any(blanks in text for blanks in _TWO_BLANKS):
+            return self._words(self._split(text))
+        first, *chunks = text.split(" ")
+        start = self._words(self._split(first)) if first else b""
+        try:
+            return start + b"".join(map(self._chunks.__getitem__, chunks))
+        except KeyError:
+            for chunk, pieces in [(chunk, self._split(" " + chunk)) for chunk in self._chunks.new(chunks)]:
+                self._chunks[chunk] = self._words(pieces)
+            return start + b"".join(map(self._chunks.__getitem__, chunks))
+
+    def _split(self, text: str) -> list[str]:
         pieces = [text]
         for step in self.steps:
             pieces = [word for piece in pieces for word in step(piece)]
+        return pieces
+
+    def _words(self, pieces: Sequence[str]) -> bytes:
         try:
             return b"".join(map(self._ids.__getitem__, pieces))
         except KeyError:
-            self._learn(pieces)
+            for word in self._ids.new(pieces):
+                self._ids[word] = _bytes(self.words.encode(word, add_special_tokens=False).ids)
             return b"".join(map(self._ids.__getitem__, pieces))
 
-    def _learn(self, pieces: Iterable[str]) -> None:
-        new = list(dict.fromkeys([word for word in (*pieces, _INNER) if word not in self._ids]))
-        self._held += _size(new)
-        if self._held > _KEPT:
-            self._ids, new = {}, list(dict.fromkeys([*pieces, _INNER]))
-            self._held = _size(new)
-        if len(new) < _FEW:
-            made = [self.words.encode(word, add_special_tokens=False) for word in new]
-        else:
-            made = self.words.encode_batch_fast(new, add_special_tokens=False)
-        for word, encoded in zip(new, made, strict=True):
-            self._ids[word] = _bytes(encoded.ids)
 
-
-def _size(words: list[str]) -> int:
-    return sum(len(word) + _ENTRY for word in words)
+def _last_paragraph(text: str) -> int:
+    """Where the last one begins."""
+    at = len(text)
+    while (at := text.rfind("\n\n", 0, at)) >= 0:
+        if _starts_word(text[at + 2 : at + 3]):
+            return at + 2
+    return 0
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -215,7 +259,7 @@ def _any_of(texts: list[str]) -> re.Pattern[str]:
 
 
 def _bytes(ids: list[int]) -> bytes:
-    return np.asarray(ids, np.int32).tobytes()
+    return array("i", ids).tobytes()
 
 
 def _steps(made: dict[str, Any] | None) -> tuple[_Split, ...] | None:
