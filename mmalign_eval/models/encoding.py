@@ -7,7 +7,7 @@ context belong to the continuation; an empty context is the prefix token; too lo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from .words import Words, last_line, words_of
 
 Ids = npt.NDArray[np.int32]
 
+_RESTS = 256
 _WORDS: WeakKeyDictionary[Any, Words | None] = WeakKeyDictionary()  # one a tokenizer, for what it remembers
 
 
@@ -76,6 +77,10 @@ class TextEncoder:
             _WORDS[self.tokenizer] = words_of(self.tokenizer)
         return _WORDS[self.tokenizer]
 
+    @cached_property
+    def _rests(self) -> BoundedCache:
+        return BoundedCache(_RESTS)  # last lines of contexts, as they repeat themselves: "Answer:" with its letters
+
     def encode(self, texts: Sequence[str], special: bool | None = None) -> list[Ids]:
         """Ids of several texts that start alike (or none with the prefix token).
 
@@ -119,10 +124,24 @@ class TextEncoder:
         moved = context[len(bare) :]
         at = last_line(bare)  # what stands before it is the same for all options
         start = self._start(bare, at)
-        head, *whole = self._after(start, [bare, *(bare + moved + option for option in options)], at)
+        if start is None:
+            head, ends = self._ends(self.encode, bare, moved, options)
+            return Scored(head if len(head) else _array([self.prefix_id]), ends)
+        rest = (bare[at:], moved, tuple(options))
+        known = self._rests.get(rest)
+        if known is None:
+            known = self._ends(lambda texts: self._ids(texts, special=False), *rest)
+            self._rests.put(rest, known, 1)
+        asked = np.frombuffer(start + known[0].tobytes(), np.int32)
+        return Scored(asked if len(asked) else _array([self.prefix_id]), known[1])
+
+    def _ends(
+        self, encode: Callable[[Sequence[str]], list[Ids]], bare: str, moved: str, options: Sequence[str]
+    ) -> tuple[Ids, tuple[Ids, ...]]:
+        """Ids of a text, and what each option adds to them."""
+        head, *whole = encode([bare, *(bare + moved + option for option in options)])
         ends = [ids[len(head) :] if option or moved else ids[:0] for ids, option in zip(whole, options, strict=True)]
-        asked = head if start is None else np.frombuffer(start + head.tobytes(), np.int32)
-        return Scored(asked if len(asked) else _array([self.prefix_id]), tuple(ends))
+        return head, tuple(ends)
 
     def _start(self, bare: str, at: int) -> bytes | None:
         """Ids of what stands before a place where a text may be cut; None if it is to be encoded with the rest."""
@@ -131,12 +150,6 @@ class TextEncoder:
         before = b"" if self._special(bare) is False else self._words.before
         ids = self._words.encode(bare[:at], inner=True) if at else b""
         return None if ids is None else before + ids
-
-    def _after(self, start: bytes | None, texts: Sequence[str], at: int) -> list[Ids]:
-        """Ids of what follows it in each text."""
-        if start is None:
-            return self.encode(texts)
-        return self._ids([text[at:] for text in texts], special=False)
 
     def _without_context(self, options: Sequence[str]) -> Scored:
         # An option that already starts with the prefix token has its first token taken as the context, which then is

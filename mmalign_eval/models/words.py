@@ -167,12 +167,15 @@ class Words:
             return self._words(self._split(text))
         first, *chunks = text.split(" ")
         start = self._words(self._split(first)) if first else b""
-        try:
-            return start + b"".join(map(self._chunks.__getitem__, chunks))
-        except KeyError:
-            for chunk, pieces in [(chunk, self._split(" " + chunk)) for chunk in self._chunks.new(chunks)]:
-                self._chunks[chunk] = self._words(pieces)
-            return start + b"".join(map(self._chunks.__getitem__, chunks))
+        ids = [*map(self._chunks.get, chunks)]
+        return start + b"".join([self._chunk(c) if i is None else i for c, i in zip(chunks, ids, strict=True)])
+
+    def _chunk(self, chunk: str) -> bytes:
+        """Ids of a blank with what follows it up to the next, which are remembered."""
+        ids = self._words(self._split(" " + chunk))
+        self._chunks.make_room(len(chunk) + _ENTRY)
+        self._chunks[chunk] = ids
+        return ids
 
     def _split(self, text: str) -> list[str]:
         pieces = [text]
