@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import zip_longest
 
-from .encoding import Scored
+from .encoding import Ids, Scored
 
 _BYTES = 4  # a token
 _BLOCK = 64 * _BYTES
 _Blocks = tuple[bytes, ...]
+_NOTHING: _Blocks = ()
 
 
 def sizes(parts: Iterable[Scored]) -> tuple[int, int]:
@@ -25,23 +28,53 @@ def sizes(parts: Iterable[Scored]) -> tuple[int, int]:
     tokens = 0
     blocks: dict[bytes, bytes] = {}
     held: dict[_Blocks, tuple[bytes, ...]] = {}
+    seen: tuple[Ids, ...] = ()
+    options: tuple[bytes, ...] = ()
     for part in parts:
         tokens += len(part.context) * len(part.options) + sum(map(len, part.options))
-        context, options = _in_blocks(part.context.tobytes(), blocks), tuple(o.tobytes() for o in part.options)
-        held[context] = held.get(context, ()) + tuple(blocks.setdefault(option, option) for option in options)
+        if part.options is not seen:  # as a rule those of many contexts
+            seen, options = (
+                part.options,
+                tuple([blocks.setdefault(o, o) for o in [option.tobytes() for option in part.options]]),
+            )
+        context = _in_blocks(part.context.tobytes(), blocks)
+        held[context] = held[context] + options if context in held else options
     del blocks
-    nodes, last = 0, b""
-    waiting: list[tuple[bytes, int]] = []  # sequences, and where their options begin
-    for key in [*sorted(held), None]:
-        whole = None if key is None else b"".join(key)
-        while waiting and (whole is None or waiting[0][0] < whole):
-            one, begins = heapq.heappop(waiting)
-            nodes += len(one) // _BYTES - _common(one, last, begins)
-            last = one
-        if key is not None and whole is not None:
-            for option in dict.fromkeys(held.pop(key)):
-                heapq.heappush(waiting, (whole + option, len(whole)))
-    return tokens, nodes
+    return tokens, _tree(held)
+
+
+def _tree(held: dict[_Blocks, tuple[bytes, ...]]) -> int:
+    """Nodes of the tree of contexts with their options, which are taken from them."""
+    nodes, last = 0, _NOTHING
+    waiting: list[bytes] = []  # sequences that those of another context may come before
+    order = sorted(held)
+    for key, after in zip_longest(order, order[1:]):
+        options = held.pop(key)
+        if options and not waiting and not (after and _begins(after, key)):
+            nodes += sum(map(len, key)) // _BYTES - _shared(key, last) + _ends(options)
+            last = key  # with none of its options does a sequence to come share more than with the context
+            continue
+        whole = b"".join(key)
+        for option in dict.fromkeys(options):
+            heapq.heappush(waiting, whole + option)
+        until = None if after is None else b"".join(after)
+        while waiting and (until is None or waiting[0] < until):
+            one = heapq.heappop(waiting)
+            blocks = _in_blocks(one, {})
+            nodes += len(one) // _BYTES - _shared(blocks, last)
+            last = blocks
+    return nodes
+
+
+@lru_cache(maxsize=1024)
+def _ends(options: tuple[bytes, ...]) -> int:
+    """Nodes of the tree of options alone."""
+    nodes, last = 0, _NOTHING
+    for option in sorted(options):
+        blocks = _in_blocks(option, {})
+        nodes += len(option) // _BYTES - _shared(blocks, last)
+        last = blocks
+    return nodes
 
 
 def _in_blocks(ids: bytes, known: dict[bytes, bytes]) -> _Blocks:
@@ -50,15 +83,24 @@ def _in_blocks(ids: bytes, known: dict[bytes, bytes]) -> _Blocks:
     return tuple([known.setdefault(piece, piece) for piece in pieces])
 
 
-def _common(a: bytes, b: bytes, likely: int) -> int:
-    """First tokens that two sequences share; most often the first `likely` bytes are among them."""
-    low, high = 0, min(len(a), len(b))
-    if likely <= high and a[:likely] == b[:likely]:
-        low = likely
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low // _BYTES
+def _begins(sequence: _Blocks, first: _Blocks) -> bool:
+    """Whether a sequence begins with another, or is it."""
+    whole = len(first) - 1
+    if whole < 0:
+        return True
+    return len(sequence) > whole and sequence[:whole] == first[:whole] and sequence[whole].startswith(first[whole])
+
+
+def _shared(a: _Blocks, b: _Blocks) -> int:
+    """First tokens that two sequences share."""
+    for number, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one != other:
+            return (number * _BLOCK + _common(one, other)) // _BYTES
+    return sum(map(len, min(a, b, key=len))) // _BYTES
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """First bytes that two pieces share: as numbers, they differ from their first different bit on."""
+    size = min(len(a), len(b))
+    different = int.from_bytes(a[:size], "big") ^ int.from_bytes(b[:size], "big")
+    return size - (different.bit_length() + 7) // 8
