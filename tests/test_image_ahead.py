@@ -185,6 +185,7 @@ def test_workers_keep_corrupted_images(photo: ImageRef, tmp_path: Path, monkeypa
             assert [pool.get(ref).tobytes() for ref in in_turn(pool, refs)] == expected
 
 
+@pytest.mark.slow
 def test_pixels_are_the_processor_s_own(photo: ImageRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from .models.hf_case import load, nano
 

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_quick_mmlu() -> None:
     ran = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "mmlu.py"), "--quick"], capture_output=True, text=True, check=True
