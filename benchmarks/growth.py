@@ -7,11 +7,12 @@ in fresh processes on fresh folders. Process CPU time of planning, asking, stori
 imported before. What a run of two questions takes is there once a run: it is given apart, and what is left is divided
 by the number of requests.
 
-Planning: `mmeval run --dry-run` of 100,000 questions with options for a small LLaMA with a byte-level BPE of 32,000
-words: as examination questions with five worked examples before them and letters to choose from, and as questions of a
-line with whole sentences to choose from. Questions are words drawn from Python's own documentation, and the tokenizer
-is trained on it. Wall time, CPU time and peak memory of the whole command, beside those with two questions, which is
-starting Python, importing transformers and reading the checkpoint.
+Planning: `mmeval run --dry-run` of 100,000 questions with options, for the scripted model (whose requests have no
+tokens) and for a small LLaMA with a byte-level BPE of 32,000 words: as examination questions with five worked examples
+before them and letters to choose from, and as questions of a line with whole sentences to choose from. Questions are
+words drawn from Python's own documentation, and the tokenizer is trained on it. Wall time, CPU time and peak memory of
+the whole command, beside those with two questions, which is starting Python, importing transformers and reading the
+checkpoint.
 
 Ends with one line of JSON.
 """
@@ -184,10 +185,10 @@ def one_run(root: Path, data: Path, out: Path) -> dict[str, float]:
     return {"requests": counts["n"], "cpu_s": cpu, "wall_s": wall, "peak_mib": peak}
 
 
-def one_plan(root: Path, data: Path, checkpoint: Path) -> dict[str, Any]:
+def one_plan(root: Path, data: Path, model: str) -> dict[str, Any]:
     """One `mmeval run --dry-run`, as its user has it."""
     command = [
-        sys.executable, "-m", "mmalign_eval", "run", "--model", f"hf:{checkpoint}", "--tasks", "growth", "--data",
+        sys.executable, "-m", "mmalign_eval", "run", "--model", model, "--tasks", "growth", "--data",
         str(data), "--include", str(root / "growth.py"), "--out", str(root / "out"), "--dry-run",
     ]  # fmt: skip
     start = time.perf_counter()
@@ -231,16 +232,20 @@ def grown(root: Path, sizes: Sequence[int], runs: int) -> dict[str, Any]:
 
 def planned(root: Path, count: int, runs: int) -> dict[str, Any]:
     """What planning takes, whole and beside a plan of two questions."""
-    checkpoint = make_checkpoint(root / "checkpoint")
     made: dict[str, Any] = {}
-    for kind in ("letters", "sentences"):
-        few, many = make_data(root, kind, FEWEST), make_data(root, kind, count)
-        found = [(one_plan(root, few, checkpoint), one_plan(root, many, checkpoint)) for _ in range(runs)]
+    data = {kind: (make_data(root, kind, FEWEST), make_data(root, kind, count)) for kind in ("letters", "sentences")}
+    for case in ("scripted", "letters", "sentences"):  # a process's peak is at least that of the one that starts it:
+        if case == "scripted":  # the scripted model comes before torch is imported here
+            model = f"scripted:{root / 'script.yaml'}"
+        elif case == "letters":
+            model = f"hf:{make_checkpoint(root / 'checkpoint')}"
+        few, many = data["letters" if case == "scripted" else case]
+        found = [(one_plan(root, few, model), one_plan(root, many, model)) for _ in range(runs)]
         for name in ("wall_s", "cpu_s", "peak_mib"):
-            made[f"{kind}_{name}"] = statistics.median(large[name] for _, large in found)
-            made[f"{kind}_{name}_beyond_start"] = statistics.median(large[name] - small[name] for small, large in found)
-        print(f"{kind}: {found[-1][1]['plan']}")
-        print({name: round(value, 2) for name, value in made.items() if name.startswith(kind)}, flush=True)
+            made[f"{case}_{name}"] = statistics.median(large[name] for _, large in found)
+            made[f"{case}_{name}_beyond_start"] = statistics.median(large[name] - small[name] for small, large in found)
+        print(f"{case}: {found[-1][1]['plan']}")
+        print({name: round(value, 2) for name, value in made.items() if name.startswith(case)}, flush=True)
     return made
 
 

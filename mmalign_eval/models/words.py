@@ -23,6 +23,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 _KEPT = 32 * 2**20  # bytes, about, of words that are remembered, and as many of paragraphs
@@ -92,7 +93,7 @@ class Words:
     """Ids of texts for one tokenizer, special tokens around them left out.
 
     Attributes:
-        words: The tokenizer, of single words.
+        model: The tokenizer's model: ids of single words whose bytes are written as characters.
         steps: What cuts a text into words, one after the other.
         added: Expressions of the tokens that are found in a text before it is cut into words, in the order in which
             they are looked for, with their ids.
@@ -100,7 +101,7 @@ class Words:
         before: Special tokens before a text, where there are any.
     """
 
-    words: Any
+    model: Any
     steps: tuple[_Split, ...]
     added: tuple[tuple[re.Pattern[str], dict[str, bytes]], ...]
     strange: re.Pattern[str] | None
@@ -188,7 +189,8 @@ class Words:
             return b"".join(map(self._ids.__getitem__, pieces))
         except KeyError:
             for word in self._ids.new(pieces):
-                self._ids[word] = _bytes(self.words.encode(word, add_special_tokens=False).ids)
+                tokens = self.model.tokenize(word.translate(_byte_characters()))
+                self._ids[word] = _bytes([token.id for token in tokens])
             return b"".join(map(self._ids.__getitem__, pieces))
 
 
@@ -242,14 +244,21 @@ def words_of(tokenizer: Any) -> Words | None:
     tokens = made["added_tokens"]
     if any("\n" in token["content"] or _starts_word(token["content"]) for token in tokens):
         return None  # the text before such a token would see no letter follow, or no end of its line
-    alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    bare: dict[str, Any] = {"normalizer": None, "pre_tokenizer": alone, "post_processor": None, "added_tokens": []}
     from tokenizers import Tokenizer
 
-    words = Tokenizer.from_str(json.dumps({**made, **bare, "truncation": None, "padding": None}))
+    alone = Tokenizer.from_str(json.dumps({"version": made["version"], "model": model, "added_tokens": []})).model
     strange = [t["content"] for t in tokens if t["lstrip"] or t["rstrip"] or t["single_word"]]
     added = [[t for t in tokens if t["normalized"] is normalized] for normalized in (False, True)]
-    return Words(words, steps, tuple(map(_finder, filter(None, added))), _any_of(strange) if strange else None, before)
+    return Words(alone, steps, tuple(map(_finder, filter(None, added))), _any_of(strange) if strange else None, before)
+
+
+@cache
+def _byte_characters() -> dict[int, str]:
+    """What a byte-level tokenizer writes for each of the known characters: a printable character a byte."""
+    from tokenizers import pre_tokenizers
+
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return {ord(c): level.pre_tokenize_str(c)[0][0] for c in _CHARACTERS}
 
 
 def _finder(tokens: list[dict[str, Any]]) -> tuple[re.Pattern[str], dict[str, bytes]]:

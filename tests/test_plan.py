@@ -1,0 +1,22 @@
+"""Planning leaves the process as it found it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from mmalign_eval.plan import _cycles_left
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_cycles_are_looked_for_again_whatever_happens(looks: bool) -> None:
+    before = gc.isenabled()
+    try:
+        gc.enable() if looks else gc.disable()
+        with pytest.raises(ZeroDivisionError), _cycles_left():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() is looks
+    finally:
+        gc.enable() if before else gc.disable()
