@@ -9,14 +9,19 @@ import pytest
 from mmalign_eval.plan import _cycles_left
 
 
+def fail() -> None:
+    with _cycles_left():
+        assert not gc.isenabled()
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("looks", [True, False])
 def test_cycles_are_looked_for_again_whatever_happens(looks: bool) -> None:
     before = gc.isenabled()
     try:
         gc.enable() if looks else gc.disable()
-        with pytest.raises(ZeroDivisionError), _cycles_left():
-            assert not gc.isenabled()
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert gc.isenabled() is looks
     finally:
         gc.enable() if before else gc.disable()
