@@ -96,7 +96,7 @@ def _shared(a: _Blocks, b: _Blocks) -> int:
     for number, (one, other) in enumerate(zip(a, b, strict=False)):
         if one != other:
             return (number * _BLOCK + _common(one, other)) // _BYTES
-    return sum(map(len, min(a, b, key=len))) // _BYTES
+    return sum(map(len, a if len(a) < len(b) else b)) // _BYTES
 
 
 def _common(a: bytes, b: bytes) -> int:
