@@ -89,6 +89,7 @@ class Engine:
         self._limits = _limits_of(adapter)
         self._loaded = False
         self.work = adapter.work or Work()
+        self._failed: set[str] = set()  # asked before their turn, in vain: asked again when it is their turn, only then
 
     def run(
         self,
@@ -127,6 +128,7 @@ class Engine:
             stats.load_seconds = self._load()
             start, halvings = time.perf_counter(), self._limits.halvings
             for committed in self._ask(order(pending)):
+                self._failed |= {item.key for item, response in committed if not response.answered}
                 for item, response in committed:
                     answers[item.key] = response
                     stats.prompt_tokens += response.prompt_tokens
@@ -143,7 +145,7 @@ class Engine:
         seen = {_shown(item.request) for item in pending} - {""}
         if not seen:
             return []
-        found = {key: request for key, request in later.items() if _shown(request) in seen}
+        found = {key: request for key, request in later.items() if key not in self._failed and _shown(request) in seen}
         known = {item.key for item in pending} | set(self.store.get_many(list(found)))
         return [self._item(key, request) for key, request in found.items() if key not in known]
 

@@ -138,7 +138,8 @@ class Answer:
 
 def count() -> int:
     """Workers on this machine: a core each, one left to the model, at most eight."""
-    return max(0, min(8, len(os.sched_getaffinity(0)) - 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
+    return max(0, min(8, cores - 1))
 
 
 # -- the socket -----------------------------------------------------------------------------------------------------

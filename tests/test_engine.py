@@ -278,3 +278,19 @@ def test_requests_to_come_on_an_image_that_is_looked_at_are_asked_with_it(tmp_pa
     _, stats = one.run(then)
     assert (stats.stored, stats.asked, stats.along) == (1, 4, 0)
     assert one.run(then)[0] == engine(tmp_path, CountingModel(), "alone.sqlite").run(then)[0]
+
+
+def test_what_fails_before_its_turn_is_asked_again_in_its_turn_only(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    one, two, three = ([image_request(tmp_path / "a.png", text)] for text in ("1", "2", "3"))
+
+    def behave(request: Request) -> Response:
+        return Response("error", error="no") if request == three[0] else echo(request)
+
+    model = CountingModel(behave)
+    driver = engine(tmp_path, model)
+    later = dict(zip(request_keys(model, [*two, *three]), [*two, *three], strict=True))
+    driver.run(one, later=dict([*later.items()][1:]))
+    driver.run(two, later=dict([*later.items()][1:]))
+    driver.run(three)
+    assert [list(model.asked).count(request) for request in (*one, *two, *three)] == [1, 1, 2]

@@ -71,7 +71,7 @@ class Texts:
         step = self.step
         scores = logits.float().clone()
         if step < self.params.min_new_tokens:
-            scores[:, list(self.ends.eos)] = -torch.inf
+            scores[:, [token for token in self.ends.eos if token < scores.shape[-1]]] = -torch.inf
         scores = self._guarded(scores, step)
         if self.params.sampled:
             scores = drawn(scores, self.params, [self.seeds[row] for row in self.active], step)

@@ -12,7 +12,7 @@ from .base import Options, check_options, parse_bool, parse_int
 from .weaken import Contrast, Weaken, parse_contrast, parse_weaken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+ATTENTION = ("eager", "sdpa")  # others only once a run has shown that they work here
 # New tokens a second by rows of texts (CPU, one thread, float32, prompts of 64 tokens, random LLaMA, one run each):
 # 34 M parameters at 1, 8, 32, 64, 128, 256 rows: 54, 274, 754, 505, 633, 476; 134 M at 1 to 128: 20, 79, 140, 152, 156.
 DEFAULT_ROWS = 128

@@ -57,7 +57,7 @@ class GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keeps these rows only."""
-        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self._buffers = [buffer[indices.to(buffer.device)] for buffer in self._buffers]
         self._show(self._size)
 
     def _grow(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:

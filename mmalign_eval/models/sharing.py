@@ -35,8 +35,9 @@ def why_not_shared(model: Any) -> str:
     batch = [Scored(head, (some(3), some(1), some(4))), Scored(np.concatenate([head, some(4)]), (some(2), some(5)))]
     try:  # once in one row, once after a path that is held
         found = [dict(TreeScorer(Path(model), pack).score(batch)) for pack in (64, 12)]
-    except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
-        return f"it does not take a packed row ({str(error).strip().splitlines()[0][:120]})"
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, AssertionError) as error:
+        said = str(error).strip() or type(error).__name__
+        return f"it does not take a packed row ({said.splitlines()[0][:120]})"
     tolerance = _PROBE_TOLERANCE.get(model.dtype, 0.1)
     for number, request in enumerate(batch):
         alone = score_separately(model, [(request.context, option) for option in request.options], 512)
@@ -56,8 +57,24 @@ def _configured_reason(model: Any) -> str:
     kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention"} or (not kinds and getattr(config, "sliding_window", None)):
         return "not all of its layers have full attention"
+    window = _window(config)
+    if window:
+        return f"its attention has a window ({window})"
     rope = str(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or "")
     for unsafe in ("mrope", "dynamic", "longrope"):
         if unsafe in rope:
             return f"its rotary positions are of the {unsafe} kind"
+    return ""
+
+
+def _window(config: Any) -> str:
+    """A window of a configuration that its layers' types do not tell of, and that the model's length goes beyond.
+
+    Such windows count places in the row (GPT-Neo), or keep the best of all that is in it (Doge): neighbours count, too.
+    """
+    known = ("sliding_window", "max_window_layers")
+    longest = getattr(config, "max_position_embeddings", None) or 2**62
+    for name, value in config.to_dict().items():
+        if "window" in name and name not in known and type(value) is int and 0 < value < longest:
+            return f"{name} {value}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -226,9 +227,28 @@ def test_free_memory_is_the_least_that_anything_leaves(files: dict[str, str], fr
     assert memory.host_free(written(tmp_path, files)) == free
 
 
+def test_no_pass_is_longer_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(nano("llama"))
+    monkeypatch.setattr(model, "_pass_tokens", 10)
+    for own in ("_path", "_scorer"):
+        model.__dict__.pop(own, None)
+    widths: list[int] = []
+    hook = model._model.register_forward_pre_hook(
+        lambda module, args, named: widths.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    asked = [Choose(Prompt("Is there a dog? " * 9 + word, template="raw"), (" Yes", " No no")) for word in "abc"]
+    try:
+        ask(model, asked)
+    finally:
+        hook.remove()
+    assert len(widths) > 3
+    assert max(widths) <= 10
+
+
 def test_free_memory_of_this_machine() -> None:
     free = memory.host_free()
-    assert free is None or 0 < free < 2**50
+    assert free is not None
+    assert 2**20 < free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 CHILD = """

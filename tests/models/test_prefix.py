@@ -42,12 +42,20 @@ CONFIGS: dict[str, Any] = {
     "alibi": lambda: transformers.BloomConfig(vocab_size=512, hidden_size=32, n_layer=2, n_head=4, **IDS),
     "rotating_alibi": lambda: transformers.FalconConfig(**FALCON, alibi=True),
     "recurrent": lambda: transformers.MambaConfig(**{**FALCON, "state_size": 4}),
+    "local": lambda: transformers.GPTNeoConfig(
+        **FALCON,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=8,
+        max_position_embeddings=POSITIONS,
+    ),
     "dynamic": lambda: transformers.LlamaConfig(
         **COMMON, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     ),
 }
 PACKED = ("llama", "gqa_tied", "opt")
-APART = ("sliding", "alternating", "alibi", "rotating_alibi", "recurrent", "dynamic")
+APART = ("sliding", "alternating", "alibi", "rotating_alibi", "recurrent", "local", "dynamic")
 
 
 @cache

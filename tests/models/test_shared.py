@@ -97,9 +97,16 @@ def test_each_distinct_token_goes_through_the_model_once(batch: list[Scored], pa
     scorer = TreeScorer(Path(model_of("sdpa")), pack)
     list(scorer.score(batch))
     assert scorer.path.computed == len(fed)
-    again = scorer.path.computed
-    list(scorer.score(batch))
-    assert scorer.path.computed - again <= again  # and less where the path is held
+
+
+def test_what_is_held_is_gone_on_from() -> None:
+    scorer = TreeScorer(Path(model_of("sdpa")), 8)
+    head = np.arange(5, 45, dtype=np.int32)
+    first = dict(scorer.score([Scored(head, (head[:3], head[4:6]))]))
+    computed = scorer.path.computed
+    again = dict(scorer.score([Scored(head, (head[:3], head[4:6]))]))
+    assert all(near(a.logprob, b.logprob) for a, b in zip(first[0], again[0], strict=True))
+    assert scorer.path.computed - computed <= 16 < computed
 
 
 def test_a_failure_leaves_nothing_half_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,28 @@ def test_questions_about_an_image_are_answered_together(projector: str, shared: 
     assert len({response.text for response in first}) > 3
 
 
+def test_nothing_before_an_image_or_behind_it(shared: list[int]) -> None:
+    """A context that ends in its image: held as a whole, it has to be seen again for the logits of its last place."""
+    model = seeing("mlp")
+    first, second = pictures()[:2]
+    asked: list[Request] = [
+        Choose(Prompt("", (image,), template="raw"), (" Yes", " No", "")) for image in (first, first, second)
+    ]
+    asked.append(Choose(Prompt("Is", (first,), template="raw"), (" there", " No")))
+    for size in (1, 4):
+        check(model, asked, size)
+
+
+def test_an_image_goes_through_in_one_piece_however_short_the_passes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = seeing("linear")
+    asked: list[Request] = [Generate(Prompt(text, (image,)), GenParams(6)) for image in pictures() for text in SEEING]
+    want = one_by_one(model, asked)
+    monkeypatch.setattr(model._path, "chunk", 3)
+    model._path.forget()
+    for fast, slow in zip(ask(model, asked), want, strict=True):
+        same(fast, slow)
+
+
 class _Short:
     """An adapter whose memory runs out above some number of requests, in the middle of a batch."""
 
