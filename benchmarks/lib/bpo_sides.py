@@ -30,6 +30,7 @@ from mmalign_eval.tuning.rows import Pair
 from mmalign_eval.tuning.trainer import arguments
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, TrainerCallback
 
+from lib.llava_shape import LlavaShape
 from mmalign_eval.images import open_image
 from mmalign_eval.miniature.nano import nano_tokenizer
 from mmalign_eval.miniature.tokenizer import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, make_processor
@@ -42,33 +43,18 @@ ANSWERS = (30, 181)  # tokens of an answer, uniformly: LLaVAR's are short, Share
 
 
 @dataclass(frozen=True)
-class Shape:
+class Shape(LlavaShape):
     """What is trained on what.
 
     Attributes:
-        vision: Width, MLP, layers, heads of the tower.
-        language: Width, MLP, layers, heads of the language model.
-        vocabulary: Its entries.
-        image: Pixels of a side; 576 image tokens are (336 / 14) squared as well as (384 / 16) squared.
-        patch: Pixels of a patch's side.
         batch: Pairs of a step.
         steps: Timed ones; one more comes before them.
         checkpointing: Gradient checkpointing.
     """
 
-    vision: tuple[int, int, int, int]
-    language: tuple[int, int, int, int]
-    vocabulary: int
-    image: int
-    patch: int
-    batch: int
-    steps: int
+    batch: int = 2
+    steps: int = 2
     checkpointing: bool = False
-
-    @property
-    def image_tokens(self) -> int:
-        """Of one image."""
-        return (self.image // self.patch) ** 2
 
 
 SHAPES = {

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import string
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lib.llava_shape import LlavaShape
 from lib.photographs import photographs
 
 if TYPE_CHECKING:
@@ -40,46 +40,16 @@ CHAT = (
 )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A LLaVA's.
-
-    Attributes:
-        vision: Width, MLP, layers, heads of the tower.
-        language: Width, MLP, layers, heads of the language model.
-        vocabulary: Its entries.
-        image: Pixels of a side.
-        patch: Pixels of a patch's side.
-    """
-
-    vision: tuple[int, int, int, int]
-    language: tuple[int, int, int, int]
-    vocabulary: int
-    image: int
-    patch: int
-
-    @property
-    def image_tokens(self) -> int:
-        """Of one image."""
-        return (self.image // self.patch) ** 2
-
-    @property
-    def position_bytes(self) -> int:
-        """Of keys and values at one position in float32."""
-        width, _, layers, _ = self.language
-        return 2 * 4 * width * layers
-
-
 _TOWER, _LANGUAGE = (768, 3072, 12, 12), (768, 2048, 12, 12)  # CLIP ViT-B/16; 134 M parameters with 32,000 entries
 SHAPES = {
-    "576": Shape(_TOWER, _LANGUAGE, 32_000, 384, 16),
-    "196": Shape(_TOWER, _LANGUAGE, 32_000, 224, 16),
-    "quick": Shape((192, 768, 4, 3), (256, 704, 4, 4), 2000, 384, 16),
-    "nano": Shape((32, 64, 2, 2), (32, 64, 2, 2), 600, 64, 16),  # for tests
+    "576": LlavaShape(_TOWER, _LANGUAGE, 32_000, 384, 16),
+    "196": LlavaShape(_TOWER, _LANGUAGE, 32_000, 224, 16),
+    "quick": LlavaShape((192, 768, 4, 3), (256, 704, 4, 4), 2000, 384, 16),
+    "nano": LlavaShape((32, 64, 2, 2), (32, 64, 2, 2), 600, 64, 16),  # for tests
 }
 
 
-def build(shape: Shape) -> LlavaForConditionalGeneration:
+def build(shape: LlavaShape) -> LlavaForConditionalGeneration:
     """The model with random weights from a fixed seed. Its end token is never the likeliest, so that lengths are given.
 
     Its score is 0 and the highest of all others' is positive, in whatever context.
@@ -137,7 +107,7 @@ def tokenizer(size: int) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def make_model(folder: Path, shape: Shape) -> None:
+def make_model(folder: Path, shape: LlavaShape) -> None:
     """Writes checkpoint and processor."""
     from transformers import CLIPImageProcessor, LlavaProcessor
 
@@ -177,7 +147,7 @@ def read_questions(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def prepare(folder: Path, shape: Shape, images: int, each: int) -> Path:
+def prepare(folder: Path, shape: LlavaShape, images: int, each: int) -> Path:
     """Makes `model/` and the questions in a folder, unless they are there; returns the questions' folder."""
     if not (folder / "model" / "config.json").exists():
         make_model(folder / "model", shape)
