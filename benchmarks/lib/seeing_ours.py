@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from lib.llava_shape import LlavaShape
 from lib.peers import peak_mib
-from lib.seeing import Shape, read_questions
+from lib.seeing import read_questions
 
 
 def asked(data: Path, new_tokens: int) -> list[Any]:
@@ -108,7 +109,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version()}
 
 
-def limit(shape: Shape, folder: Path, data: Path, new_tokens: int) -> dict[str, float]:
+def limit(shape: LlavaShape, folder: Path, data: Path, new_tokens: int) -> dict[str, float]:
     """The operations that distinct tokens need, and the seconds they take at the rate of this machine's matrices.
 
     A multiplication and an addition for each number of a matrix that a token goes through, in the tower without its
