@@ -28,6 +28,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sharing hardly pays at this model's width, so that the slow path would be held against itself."""
+    monkeypatch.setattr(together, "pays", lambda *costs: True)
+
+
 def test_questions_answered_together_apart_and_by_a_plain_loop_have_the_same_answers(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -48,10 +54,7 @@ def test_a_caption_is_asked_of_each_photograph(folder: Path) -> None:
     assert len({request.prompt.images for request in requests}) == IMAGES
 
 
-def test_the_limit_counts_what_our_path_does_but_for_the_towers_last_layer(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(together, "pays", lambda *costs: True)  # at this width it hardly does
+def test_the_limit_counts_what_our_path_does_but_for_the_towers_last_layer(folder: Path, tmp_path: Path) -> None:
     data, shape = folder / f"data-{IMAGES}-{EACH}", seeing.SHAPES["nano"]
     found = seeing_ours.limit(shape, folder, data, NEW)
     with FlopCounterMode(display=False) as whole:
