@@ -1,84 +1,16 @@
-"""The page in a real browser, opened from disk: filters, order, flips, links, keys, colours, print, attacks."""
+"""The page in a real browser, opened from disk: filters, order, flips, links, keys, attacks, many samples."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from mmalign_eval.metrics.base import mean
 from mmalign_eval.report.page import write_page
 from tests.report.page_support import MODELS, SAMPLES, made, right, write_hostile, write_world
-from tests.support_results import write_run
+from tests.report.tab import Open
 
 LOSSES = [i for i in range(SAMPLES) if right("plain", i) and not right("tuned", i)]
 WINS = [i for i in range(SAMPLES) if not right("plain", i) and right("tuned", i)]
-
-
-class Tab:
-    """A tab that remembers what it was asked to load and what it complained about."""
-
-    def __init__(self, browser: Any, file: Path, address: str, **options: Any) -> None:
-        self.page = browser.new_page(**{"viewport": {"width": 1200, "height": 900}, **options})
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(file.as_uri() + address)
-
-    def done(self) -> None:
-        """Nothing but the file itself was loaded, and nothing was complained about."""
-        assert [url[:80] for url in self.requests if not url.startswith(("file://", "data:"))] == []
-        assert len({url.split("#")[0] for url in self.requests if url.startswith("file://")}) == 1
-        assert self.complaints == []
-        self.page.close()
-
-    def ids(self) -> list[str]:
-        return [text.split(" · ")[1] for text in self.page.locator(".card h3").all_inner_texts()]
-
-    def count(self) -> int:
-        found = re.match(r"([\d,]+) of", self.page.locator("#count").inner_text())
-        assert found
-        return int(found[1].replace(",", ""))
-
-    def choose(self, **values: str) -> None:
-        for name, value in values.items():
-            if name == "search":
-                self.page.fill("#search", value)
-            else:
-                self.page.select_option(f"#{name}", value)
-
-    def current(self) -> str:
-        return str(self.page.locator(".card[aria-current]").get_attribute("data-index"))
-
-
-Open = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_page(made(write_world(folder)), folder / "a report.html")
-    return folder / "a report.html"
-
-
-@pytest.fixture
-def tab(chromium: Any, world: Path) -> Iterator[Open]:
-    tabs: list[Tab] = []
-
-    def opened(address: str = "", file: Path | None = None, **options: Any) -> Tab:
-        tabs.append(Tab(chromium, file or world, address, **options))
-        return tabs[-1]
-
-    yield opened
-    for one in tabs:
-        one.done()
 
 
 def test_it_opens_with_all_samples(tab: Open) -> None:
@@ -337,98 +269,6 @@ def test_long_texts_open_and_close(tab: Open, tmp_path: Path) -> None:
     assert len(body.inner_text()) > 3 * short
     more.click()
     assert len(body.inner_text()) == short
-
-
-def channel(value: float) -> float:
-    value /= 255
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-
-
-def luminance(colour: str) -> float:
-    red, green, blue = (channel(float(c)) for c in re.findall(r"[\d.]+", colour)[:3])
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, two: str) -> float:
-    """WCAG 2.2, "contrast ratio"."""
-    low, high = sorted((luminance(one), luminance(two)))
-    return (high + 0.05) / (low + 0.05)
-
-
-COLOURS = """() => [...document.querySelectorAll(
-  'h1, nav a, .label, dd, dt, td, th, .muted, .chip, .text, mark, .better, .worse, .keys, .small, button, select, li'
-)].filter(e => e.offsetParent && !e.disabled).map(e => {
-  const ground = e => getComputedStyle(e).backgroundColor;
-  let back = e;
-  while (back.parentElement && ground(back) === 'rgba(0, 0, 0, 0)') back = back.parentElement;
-  return [getComputedStyle(e).color, ground(back), e.className || e.tagName];
-})"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(tab: Open, scheme: str) -> None:
-    one = tab("#task=quiz", color_scheme=scheme)
-    pairs = {tuple(pair) for pair in one.page.evaluate(COLOURS)}
-    one.choose(task="describe")
-    pairs |= {tuple(pair) for pair in one.page.evaluate(COLOURS)}
-    assert len(pairs) > 10
-    assert {pair: round(contrast(*pair[:2]), 1) for pair in pairs if contrast(*pair[:2]) < 4.5} == {}
-    back = one.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (luminance(back) < 0.05) == (scheme == "dark")
-
-
-def test_the_colours_can_be_chosen(tab: Open) -> None:
-    one = tab()
-    back = "getComputedStyle(document.body).backgroundColor"
-    light = one.page.evaluate(back)
-    figure = one.page.evaluate("getComputedStyle(document.querySelector('svg .bg')).fill")
-    one.page.click("#theme")
-    assert one.page.locator("#theme").inner_text() == "Light colours"
-    assert luminance(one.page.evaluate(back)) < 0.05 < luminance(light)
-    assert (
-        luminance(one.page.evaluate("getComputedStyle(document.querySelector('svg .bg')).fill"))
-        < 0.05
-        < luminance(figure)
-    )
-    one.page.reload()
-    assert luminance(one.page.evaluate(back)) < 0.05
-    one.page.emulate_media(media="print")
-    assert one.page.evaluate(back) == light
-
-
-def test_print(tab: Open) -> None:
-    one = tab("#task=describe")
-    one.page.emulate_media(media="print")
-    for hidden in ("#controls", "nav", "#theme", ".keys", ".next", ".link"):
-        assert not one.page.locator(hidden).first.is_visible(), hidden
-    for shown in ("table", "svg", ".card", "#count", ".chip"):
-        assert one.page.locator(shown).first.is_visible(), shown
-    wide = "[...document.querySelectorAll('.wide')].map(e => getComputedStyle(e).overflowX)"
-    assert set(one.page.evaluate(wide)) == {"visible"}
-    assert len(one.page.pdf(format="A4")) > 10_000
-    assert not any(one.is_visible() for one in one.page.locator("summary").all())  # nothing can be opened on paper
-    one.page.set_viewport_size({"width": 718, "height": 1000})  # what A4's margins leave
-    assert one.page.evaluate("document.querySelector('#results .wide').scrollWidth") <= 720
-
-
-@pytest.mark.parametrize("width", [360, 400, 1200])
-def test_no_sideways_scrolling(tab: Open, width: int) -> None:
-    one = tab("#task=quiz", viewport={"width": width, "height": 800})
-    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert one.page.locator("figure svg").first.bounding_box()["width"] > 600  # smaller, and nobody reads it
-
-
-@pytest.mark.parametrize("width", [400, 1200])
-def test_long_names_widen_nothing(tab: Open, tmp_path: Path, width: int) -> None:
-    long = "x" * 300
-    records = [{"id": f"{long}{i}", "cluster": long, "part": long, "x": i % 2, "answer": long} for i in range(3)]
-    path = write_run(tmp_path / "out", "m", "quiz", [mean(f"{long}/acc", "x"), mean("b" * 200, "x")], records)
-    result = json.loads(path.read_text())
-    result["model"]["name"], result["task"]["name"] = long, long
-    path.write_text(json.dumps(result))
-    write_page(made(tmp_path / "out"), tmp_path / "report.html")
-    one = tab(file=tmp_path / "report.html", viewport={"width": width, "height": 800})
-    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_without_javascript_there_are_tables_and_figures(tab: Open) -> None:
