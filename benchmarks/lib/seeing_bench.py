@@ -143,6 +143,10 @@ def show(figures: Figures) -> None:
             beside = (f" · {ratio['seconds']} times ours (processor {ratio['cpu']}), "
                       f"{figures['same_answers'][name]} of {figures['requests']} answers the same")  # fmt: skip
         print(f"  {name:<9} {m['seconds']:8.1f} s, processor {m['cpu']:8.1f} s, peak {m['peak']:6.0f} MiB{beside}")
+    if PEER in figures["medians"]:
+        kept = figures["batch_tokens"] * figures["position_bytes"] / 2**20
+        print(f"  memory allowed beside a batch of one: {figures['medians'][PEER]['peak']:.0f} MiB and {kept:.0f} MiB, "
+              f"which is {figures['batch_tokens']} tokens x {figures['position_bytes']} bytes")  # fmt: skip
     if "of_limit" in figures:
         print(f"  limit     {figures['limit_seconds']:8.1f} s at {figures['gflops']} GFLOP/s: "
               f"{100 * figures['of_limit']:.0f} % reached")  # fmt: skip
