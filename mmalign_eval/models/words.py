@@ -21,12 +21,11 @@ import json
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-_KEPT = 32 * 2**20  # bytes, about, of words that are remembered, and as many of paragraphs
+_KEPT = 32 * 2**20  # bytes, about, of words that are remembered, as many of chunks, and so on
 _ENTRY = 150  # bytes that an entry of a dict takes beside its text and ids
 _TWO_BLANKS = ("  ", "\t ", "\n ", "\r ")  # where a text may not be cut before the second one
 _INNER = "a"  # any letter: stands for the text that goes on after a line break
@@ -47,7 +46,6 @@ LLAMA_3 = (
 )
 QWEN_2 = LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 _Split = Callable[[str], list[str]]
-K = TypeVar("K", bound=str | tuple[str, bool])
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -61,34 +59,32 @@ _DIGITS_APART = re.compile(f"[{_NUMBERS}]|[^{_NUMBERS}]+").findall
 _DIGITS_TOGETHER = re.compile(f"[{_NUMBERS}]+|[^{_NUMBERS}]+").findall
 
 
-class _Memory(dict[K, bytes]):
-    """Ids of what was met before; all is forgotten when it would take more than `_KEPT` bytes."""
+class _Unknown(Exception):
+    """A text that is to be left to the tokenizer."""
 
-    held = 0
 
-    def make_room(self, size: int) -> bool:
-        """Counts bytes that are to come; returns whether everything was forgotten for them."""
+class _Memory(dict[str, bytes]):
+    """Ids of what was met before; what is missing is made. All is forgotten when it would take more than `_KEPT`."""
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self.make, self.held = make, 0
+
+    def __missing__(self, text: str) -> bytes:
+        ids = self.make(text)
+        size = len(text) + len(ids) + _ENTRY
         self.held += size
-        if self.held <= _KEPT:
-            return False
-        self.clear()
-        self.held = size
-        return True
+        if self.held > _KEPT:
+            self.clear()
+            self.held = size
+        self[text] = ids
+        return ids
 
-    def new(self, keys: Sequence[K]) -> list[K]:
-        """Those of some texts that are to be added, so that all of them are there."""
-        new = list(dict.fromkeys([key for key in keys if key not in self]))
-        if self.make_room(_size(new)):
-            new = list(dict.fromkeys(keys))
-            self.held = _size(new)
-        return new
+    def joined(self, texts: Iterable[str]) -> bytes:
+        """Ids of texts that follow one another."""
+        return b"".join(map(self.__getitem__, texts))
 
 
-def _size(texts: Iterable[Sized]) -> int:
-    return sum(len(text) + _ENTRY for text in texts)
-
-
-@dataclass
 class Words:
     """Ids of texts for one tokenizer, special tokens around them left out.
 
@@ -101,14 +97,14 @@ class Words:
         before: Special tokens before a text, where there are any.
     """
 
-    model: Any
-    steps: tuple[_Split, ...]
-    added: tuple[tuple[re.Pattern[str], dict[str, bytes]], ...]
-    strange: re.Pattern[str] | None
-    before: bytes
-    _ids: _Memory[str] = field(default_factory=_Memory)
-    _chunks: _Memory[str] = field(default_factory=_Memory)
-    _paragraphs: _Memory[tuple[str, bool]] = field(default_factory=_Memory)
+    def __init__(
+        self, model: Any, steps: tuple[_Split, ...], added: tuple[tuple[re.Pattern[str], dict[str, bytes]], ...],
+        strange: re.Pattern[str] | None, before: bytes,
+    ) -> None:  # fmt: skip
+        self.model, self.steps, self.added, self.strange, self.before = model, steps, added, strange, before
+        self._ids, self._chunks = _Memory(self._word), _Memory(self._chunk)
+        self._inner, self._last = _Memory(self._inner_paragraph), _Memory(self._paragraph)
+        self._heads = _Memory(lambda text: self._inner.joined(_paragraphs(text)))
 
     def encode(self, text: str, inner: bool = False) -> bytes | None:
         """Ids of a text, 4 bytes each; None where that is to be left to the tokenizer.
@@ -118,38 +114,19 @@ class Words:
             inner: It ends in a line break, and a letter follows.
         """
         at = _last_paragraph(text)
-        last = self._paragraph(text[at:], inner)
-        if not at or last is None:
-            return last
-        head = self._head(text[:at])
-        return None if head is None else head + last
-
-    def _head(self, text: str) -> bytes | None:
-        """Ids of what stands before the last paragraph, which many texts have in common."""
-        found = self._paragraphs.get((text, True))
-        if found is not None:
-            return found
-        ids = [self._paragraph(paragraph, True) for paragraph in _paragraphs(text)]
-        if None in ids:
+        try:
+            last = (self._inner if inner else self._last)[text[at:]]
+            return self._heads[text[:at]] + last if at else last  # a head is what many texts have in common
+        except _Unknown:
             return None
-        whole = b"".join([part for part in ids if part is not None])
-        return whole if len(ids) == 1 else self._keep(text, True, whole)
 
-    def _paragraph(self, text: str, inner: bool) -> bytes | None:
-        found = self._paragraphs.get((text, inner))
-        if found is not None:
-            return found
+    def _inner_paragraph(self, text: str) -> bytes:
+        return self._paragraph(text + _INNER)[: -len(self._ids[_INNER])]
+
+    def _paragraph(self, text: str) -> bytes:
         if not _KNOWN.fullmatch(text) or (self.strange and self.strange.search(text)):
-            return None
-        if not inner:
-            return self._keep(text, inner, self._segments(text, 0))
-        ids = self._segments(text + _INNER, 0)
-        return self._keep(text, inner, ids[: -len(self._words([_INNER]))])
-
-    def _keep(self, text: str, inner: bool, ids: bytes) -> bytes:
-        self._paragraphs.make_room(len(text) + len(ids) + _ENTRY)
-        self._paragraphs[text, inner] = ids
-        return ids
+            raise _Unknown
+        return self._segments(text, 0)
 
     def _segments(self, text: str, at: int) -> bytes:
         """Ids of a text whose added tokens are to be found from the `at`-th expression on."""
@@ -165,18 +142,13 @@ class Words:
     def _cut(self, text: str) -> bytes:
         """Ids of a text, chunk by chunk: what stands between two blanks comes again more often than a line does."""
         if any(blanks in text for blanks in _TWO_BLANKS):
-            return self._words(self._split(text))
+            return self._ids.joined(self._split(text))
         first, *chunks = text.split(" ")
-        start = self._words(self._split(first)) if first else b""
-        ids = [*map(self._chunks.get, chunks)]
-        return start + b"".join([self._chunk(c) if i is None else i for c, i in zip(chunks, ids, strict=True)])
+        return self._ids.joined(self._split(first)) + self._chunks.joined(chunks)
 
     def _chunk(self, chunk: str) -> bytes:
-        """Ids of a blank with what follows it up to the next, which are remembered."""
-        ids = self._words(self._split(" " + chunk))
-        self._chunks.make_room(len(chunk) + _ENTRY)
-        self._chunks[chunk] = ids
-        return ids
+        """Ids of a blank with what follows it up to the next."""
+        return self._ids.joined(self._split(" " + chunk))
 
     def _split(self, text: str) -> list[str]:
         pieces = [text]
@@ -184,14 +156,8 @@ class Words:
             pieces = [word for piece in pieces for word in step(piece)]
         return pieces
 
-    def _words(self, pieces: Sequence[str]) -> bytes:
-        try:
-            return b"".join(map(self._ids.__getitem__, pieces))
-        except KeyError:
-            for word in self._ids.new(pieces):
-                tokens = self.model.tokenize(word.translate(_byte_characters()))
-                self._ids[word] = _bytes([token.id for token in tokens])
-            return b"".join(map(self._ids.__getitem__, pieces))
+    def _word(self, word: str) -> bytes:
+        return _bytes([token.id for token in self.model.tokenize(word.translate(_byte_characters()))])
 
 
 def _last_paragraph(text: str) -> int:

@@ -139,9 +139,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         found = made.encode(text)
         assert found is not None
         assert np.frombuffer(found, np.int32).tolist() == whole("llama3", text)
-        for memory in (made._ids, made._chunks):
-            assert len(memory) * 150 <= memory.held <= 3000
-        assert made._paragraphs.held <= 1000
+        for memory in (made._ids, made._chunks, made._inner, made._last, made._heads):
+            assert len(memory) * 150 <= memory.held <= 1000
 
 
 def test_other_kinds_are_left_to_the_tokenizer() -> None:
