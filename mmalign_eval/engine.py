@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .cycles import cycles_left
 from .errors import BadInput, ImageError, MmevalError, OutOfMemory, Refused
 from .image_ahead import ImagesAhead
 from .images import ImagePool, digest
@@ -119,8 +120,9 @@ class Engine:
         stats = RunStats(len(requests), len(unique), len(answers))
         meter = Meter(self.work, knows=self.adapter.work is not None)
         advance(sum(counts[key] for key in answers), 0)
-        pending = [self._item(key, request) for key, request in unique.items() if key not in answers]
-        along = self._along(pending, later)
+        with cycles_left():
+            pending = [self._item(key, request) for key, request in unique.items() if key not in answers]
+            along = self._along(pending, later)
         pending += along
         stats.asked, stats.along = len(pending), len(along)
         stats.add_sizes(self.adapter, [item.request for item in pending])
@@ -289,6 +291,7 @@ def _cost(items: Sequence[_Item]) -> int:
     return cost.tokens
 
 
+@cycles_left()
 def order(items: Sequence[_Item]) -> list[_Item]:
     """Requests on one image are neighbours, and so are those that begin alike.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from .cycles import cycles_left
 from .data.source import DataChoice, Source
 from .errors import BadInput, MmevalError, PluginError, did_you_mean, located
 from .images import digest
@@ -128,7 +127,7 @@ def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> Tas
         from .lmeval import bind
 
         bind(task, source)
-    with _cycles_left():
+    with cycles_left():
         try:
             samples = limited(task.samples(source), limit)
         except MmevalError:
@@ -138,18 +137,6 @@ def plan_task(task: Task, data: DataChoice, limit: int | None, seed: int) -> Tas
             raise PluginError(f"task {task.name} cannot read its data: {cause}") from error
         requests = [asked(task, sample, seed) for sample in samples]
     return TaskPlan(task, source, samples, requests)
-
-
-@contextmanager
-def _cycles_left() -> Iterator[None]:
-    """Without looking for cycles of objects: plans are many objects, no cycles, and a look goes through them all."""
-    looked = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if looked:
-            gc.enable()
 
 
 def asked(task: Task, sample: Sample, seed: int) -> tuple[Request, ...]:
@@ -196,7 +183,7 @@ def plan_size(plans: Sequence[TaskPlan], adapter: ModelAdapter, stored: int) -> 
     """Counts what the plans ask of one adapter; tokens are counted over different requests."""
     requests = [request for plan in plans for request in plan.flat]
     images: set[ImageRef] = {image for request in requests for image in request.prompt.images}
-    with _cycles_left():
+    with cycles_left():
         tokens = token_sizes(adapter, dict.fromkeys(requests))
     return PlanSize(len(requests), len(images), stored, *(tokens or (None, None)))
 

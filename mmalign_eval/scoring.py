@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .cycles import cycles_left
 from .errors import MmevalError, PluginError, located
 from .registry import source_file
 from .requests import Choose, ImageRef, Request, Response
@@ -22,6 +23,7 @@ REFERENCE = 2000  # characters of a reference that a row shows; scores are of th
 Row = dict[str, Any]
 
 
+@cycles_left()
 def score(plan: TaskPlan, responses: Sequence[Response]) -> list[Row]:
     """One row a sample: what was asked, what came back, and the record if it could be scored.
 
@@ -135,6 +137,7 @@ def aggregate(task: Task, records: Sequence[Record]) -> list[Estimate]:
     return summarize(task, records).estimates
 
 
+@cycles_left()
 def summarize(task: Task, records: Sequence[Record]) -> Summary:
     """Metrics of scored records and what they are made of; corpus-level fields are added to the records.
 

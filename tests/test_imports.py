@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # leaderboards: data only
     (
         *("registry", "requests", "roles", "images", "image_ahead", "image_workers", "errors", "files", "phases"),
-        *("templates", "leaderboards"),
+        *("templates", "leaderboards", "cycles"),
     ),
 )
 # The public API: its names load on first use, from any layer, and no module of the package goes through it.
