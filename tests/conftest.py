@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import tempfile
 from typing import Any
@@ -30,6 +31,9 @@ os.environ.update(
 )
 for name in ("MMEVAL_DATA", "OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "COLUMNS"):
     os.environ.pop(name, None)
+
+# A shell's background jobs start with Ctrl-C ignored, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _connect = socket.socket.connect
 

@@ -16,7 +16,7 @@ from ..phases import DECODE, PREFILL, Work
 from ..requests import GenParams
 from .checkpoint import Ends
 from .generation import Generated, StopStrings, outcome
-from .kv import GrowingLayer
+from .kv import growing
 from .sampling import drawn
 
 
@@ -37,7 +37,7 @@ def generate_rows(
     """
     mask = inputs["attention_mask"]
     texts = Texts(len(mask), params, seeds, tokenizer, ends)
-    cache = Cache(layer_class_to_replicate=GrowingLayer)
+    cache = growing(more=params.max_new_tokens - 1)  # the last one is not looked back on
     positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
     last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     with work.phase(PREFILL), torch.inference_mode():

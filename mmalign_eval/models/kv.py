@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,15 @@ _ROOM = 256  # tokens of room beyond what is asked for, so that a few more token
 
 
 class GrowingLayer(DynamicLayer):
-    """A layer that keeps room beyond its tokens: what is added is copied once, not the whole cache with it."""
+    """A layer that keeps room beyond its tokens: what is added is copied once, not the whole cache with it.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        more: Most tokens that will follow the first ones, for which alone room is kept; None: any number.
+    """
+
+    def __init__(self, *args: Any, more: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._more = more
         self._buffers: list[torch.Tensor] = []
         self._size = 0
 
@@ -38,7 +44,7 @@ class GrowingLayer(DynamicLayer):
         """Adds tokens' keys and values and returns all of them."""
         end = self._size + key_states.shape[-2]
         if not self._buffers or end > self._buffers[0].shape[-2]:
-            self._grow(key_states, value_states, end + max(_ROOM, end // 4))
+            self._grow(key_states, value_states, end + self._spare(end))
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., self._size : end, :] = new
         return self._show(end)
@@ -60,6 +66,10 @@ class GrowingLayer(DynamicLayer):
         self._buffers = [buffer[indices.to(buffer.device)] for buffer in self._buffers]
         self._show(self._size)
 
+    def _spare(self, end: int) -> int:
+        spare = max(_ROOM, end // 4)
+        return spare if self._more is None or self._buffers else min(spare, self._more)
+
     def _grow(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
@@ -76,6 +86,11 @@ class GrowingLayer(DynamicLayer):
         keys, values = (buffer[..., :size, :] for buffer in self._buffers)
         self.keys, self.values = keys, values
         return keys, values
+
+
+def growing(more: int | None = None) -> Cache:
+    """An empty cache of such layers, for as many tokens after the first ones; None: for any number."""
+    return Cache(layer_class_to_replicate=cast(type[GrowingLayer], partial(GrowingLayer, more=more)))
 
 
 class Pictures:
@@ -116,7 +131,7 @@ class Path:
         self.chunk = min(chunk, _CHUNK)
         self.held: Ids = np.empty(0, np.int32)
         self.computed = 0
-        self._cache = Cache(layer_class_to_replicate=GrowingLayer)
+        self._cache = growing()
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
@@ -147,7 +162,7 @@ class Path:
 
     def forget(self) -> None:
         """Holds nothing any more."""
-        self._cache = Cache(layer_class_to_replicate=GrowingLayer)
+        self._cache = growing()
         self.held = self.held[:0]
 
     def shared(self, tokens: Ids) -> int:
@@ -191,11 +206,12 @@ class Path:
                 yield some, logits
             at = to
 
-    def rows(self, places: Sequence[Positions]) -> tuple[Cache, torch.Tensor]:
+    def rows(self, places: Sequence[Positions], more: int) -> tuple[Cache, torch.Tensor]:
         """Copies of parts of the path as rows of their own, padded on the left.
 
         Args:
             places: For each row the places of its tokens, of those held.
+            more: Most tokens that will follow in a row.
 
         Returns:
             A cache `[rows, longest]`, and which of its places are tokens.
@@ -204,7 +220,7 @@ class Path:
         index, mask = np.zeros((len(places), longest), np.int64), np.zeros((len(places), longest), np.int64)
         for row, own in enumerate(places):
             index[row, longest - len(own) :], mask[row, longest - len(own) :] = own, 1
-        cache = Cache(layer_class_to_replicate=GrowingLayer)
+        cache = growing(more)
         at = torch.from_numpy(index).to(self.device)
         for number, layer in enumerate(self._cache.layers):
             assert isinstance(layer, GrowingLayer)

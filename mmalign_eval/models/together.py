@@ -160,5 +160,6 @@ class _OneRow:
     def apart(self) -> Rows:
         """The texts still under way, in rows of their own."""
         kept = list(self.texts.active)
-        cache, mask = self.path.rows([np.flatnonzero(self.sees[row].numpy()) for row in kept])
+        more = self.texts.params.max_new_tokens - self.texts.step
+        cache, mask = self.path.rows([np.flatnonzero(self.sees[row].numpy()) for row in kept], more)
         return Rows(self.path.model, self.texts, self.lengths, kept, cache, mask)

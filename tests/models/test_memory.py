@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache
 from mmalign_eval.engine import Engine
 from mmalign_eval.models import memory
 from mmalign_eval.models.hf_options import DEFAULT_ROWS, MOST_TOKENS
+from mmalign_eval.models.kv import growing
 from mmalign_eval.requests import Choose, Generate, Prompt, Request, greedy
 from mmalign_eval.store import Store
 
@@ -46,6 +47,22 @@ def test_bytes_kept_for_a_position_are_those_of_the_cache(arch: str) -> None:
         model(input_ids=torch.arange(5, 15)[None], past_key_values=cache, use_cache=True)
     held = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
     assert memory.cost_of(model).kept * 10 == held
+
+
+def test_rows_of_known_length_keep_no_room_beyond_it() -> None:
+    states = torch.randn(2, 3, 40, 8)
+    for more, places in ((7, 40 + 7), (0, 40), (1000, 40 + 256), (None, 40 + 256)):
+        cache = growing(more)
+        for number in range(2):
+            cache.update(states, states, number)
+        for layer in cache.layers:
+            assert layer.keys.untyped_storage().nbytes() == 2 * 3 * places * 8 * 4
+    kept = growing(2)
+    first = torch.randn(1, 1, 3, 2)
+    steps = [torch.randn(1, 1, 1, 2) for _ in range(5)]  # more than was said
+    for new in (first, *steps):
+        keys, _ = kept.update(new, new, 0)
+    assert torch.equal(keys, torch.cat([first, *steps], dim=2))
 
 
 def test_half_types_take_half_eager_attention_and_images_take_more() -> None:

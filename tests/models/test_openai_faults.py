@@ -204,8 +204,7 @@ def test_waiting_for_the_next_try_ends_with_the_run(make_openai: Make) -> None:
 
 
 INTERRUPTED = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+import sys
 from mmalign_eval.images import ImagePool
 from mmalign_eval.models.openai import open_model
 from mmalign_eval.requests import Generate, Prompt, greedy

@@ -358,4 +358,4 @@ def test_scored_with_the_difference_to_its_base(
         out, err = capsys.readouterr()
         assert f"tuned by {'mm-ft' if model == f'hf:{command.out}' else 'mm-lora'} from lm (" in err
         assert "vs lm" in out
-        assert ("pope" in out) == (tasks != "truthfulqa")
+        assert ("\npope " in out) == (tasks != "truthfulqa")
