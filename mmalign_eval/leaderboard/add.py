@@ -6,10 +6,11 @@ prompts, answers and images of data sets whose licences are not ours to pass on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -50,7 +51,8 @@ def add(root: Path, runs: Sequence[Run], *, force: bool = False, below: str = ""
         root: The leaderboard.
         runs: What to take in.
         force: Also partial results (first samples only, failed or missing samples).
-        below: Folder below `results/`: apart from the others, as those of the laboratory are.
+        below: Folder below `results/`: apart from the others, as those of the laboratory are. There a name says all:
+            a model trained anew takes the place of the one before, and is no other model.
 
     Returns:
         What was taken in, and one line for each result that was not, with its reason.
@@ -66,7 +68,7 @@ def add(root: Path, runs: Sequence[Run], *, force: bool = False, below: str = ""
         except MmevalError as error:
             problems.append(str(error))
             continue
-        added.append(_copy(root / RESULTS / below, run))
+        added.append(_copy(root / RESULTS / below, run, named=bool(below)))
     return added, problems
 
 
@@ -139,9 +141,14 @@ def _same(said: float | None, found: float) -> bool:
     return abs(said - found) <= TOLERANCE * max(1.0, abs(found))
 
 
-def _copy(results: Path, run: Run) -> Added:
+def _copy(results: Path, run: Run, *, named: bool) -> Added:
     """Writes the sums, then the result that names them; nothing where they are there already."""
-    folder = _folder(results, run)
+    folder = results / model_folder(run.model)
+    others, gone = list(_others(folder, run)), []
+    if named:
+        gone = [(file, folder / other["sums"]["file"]) for file, other in others if file.name != run.path.name]
+    elif others:
+        folder = results / f"{folder.name}-{run.result['model']['fingerprint'][:8]}"
     path = folder / run.path.name
     text = json.dumps(without_machine(run.result), indent=1, ensure_ascii=False, allow_nan=False)
     data = text.encode("utf-8", "surrogatepass") + b"\n"
@@ -149,27 +156,27 @@ def _copy(results: Path, run: Run) -> Added:
         sums = (run.path.parent / run.result["sums"]["file"]).read_bytes()
         kept = folder / run.result["sums"]["file"]
         before = path.exists()
-        if before and path.read_bytes() == data and kept.is_file() and kept.read_bytes() == sums:
+        if not gone and before and path.read_bytes() == data and kept.is_file() and kept.read_bytes() == sums:
             return Added(path, "unchanged")
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(kept, [sums])
         write_whole(path, [data])
+        for file in itertools.chain.from_iterable(gone):
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
     return Added(path, "replaced" if before else "new")
 
 
-def _folder(results: Path, run: Run) -> Path:
-    """`<model>`, or with the fingerprint's first digits where another model of that name is there already."""
-    name = model_folder(run.model)
-    for file in sorted((results / name).glob("*.json")):
+def _others(folder: Path, run: Run) -> Iterator[tuple[Path, Result]]:
+    """Results of other models that lie where those of this one would."""
+    for file in sorted(folder.glob("*.json")):
         try:
             other = read_result(file)
         except MmevalError:
             continue  # damaged: the page says so, and here it tells nothing of whose it is
         if not _one_model(run.result, other):
-            return results / f"{name}-{run.result['model']['fingerprint'][:8]}"
-    return results / name
+            yield file, other
 
 
 def _one_model(a: Result, b: Result) -> bool:

@@ -98,6 +98,24 @@ def test_another_model_of_the_same_name_gets_its_fingerprint(tmp_path: Path) -> 
     assert [name for name in taken(root) if name.endswith("riddle.json")] == ["m/riddle.json"]
 
 
+def test_a_model_of_the_laboratory_that_was_trained_anew_takes_its_place(tmp_path: Path) -> None:
+    """Or each seed would count twice, once a training."""
+
+    root = tmp_path / "boards"
+
+    def lab(*runs: Path) -> list[str]:
+        assert main(["leaderboard", "add", *map(str, runs), "--root", str(root), "--as", "lab"]) == 0
+        return taken(root)
+
+    first = [run_of(tmp_path / "a", "m-s0"), run_of(tmp_path / "a", "m-s0", task="essay")]
+    assert lab(*first) == [
+        f"lab/m-s0/{name}" for name in ("essay.json", "essay.sums.npz", "quiz.json", "quiz.sums.npz")
+    ]
+    again = run_of(tmp_path / "b", "m-s0", weights="e" * 64, ones=10)
+    assert lab(again) == ["lab/m-s0/quiz.json", "lab/m-s0/quiz.sums.npz"]  # no essay of what is gone
+    assert read_result(root / "results/lab/m-s0/quiz.json")["model"] == read_result(again)["model"]
+
+
 def test_the_language_model_of_a_model_lies_with_it(tmp_path: Path) -> None:
     """A run asks the backbone on text tasks, under a fingerprint of its own."""
     root, whole, text = tmp_path / "boards", run_of(tmp_path / "a"), run_of(tmp_path / "a", task="essay")
