@@ -6,7 +6,6 @@ prompts, answers and images of data sets whose licences are not ours to pass on.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -60,7 +59,9 @@ def add(root: Path, runs: Sequence[Run], *, force: bool = False, below: str = ""
     Raises:
         BadInput: The leaderboard cannot be written.
     """
+    place = root / RESULTS / below
     added: list[Added] = []
+    last: dict[str, Run] = {}
     problems: list[str] = []
     for run in runs:
         try:
@@ -68,7 +69,10 @@ def add(root: Path, runs: Sequence[Run], *, force: bool = False, below: str = ""
         except MmevalError as error:
             problems.append(str(error))
             continue
-        added.append(_copy(root / RESULTS / below, run, named=bool(below)))
+        added.append(_copy(place, run, named=bool(below)))
+        last[model_folder(run.model)] = run
+    for name, run in last.items() if below else ():  # once all are there: what fails before loses nothing
+        _clear(place / name, run)
     return added, problems
 
 
@@ -144,10 +148,7 @@ def _same(said: float | None, found: float) -> bool:
 def _copy(results: Path, run: Run, *, named: bool) -> Added:
     """Writes the sums, then the result that names them; nothing where they are there already."""
     folder = results / model_folder(run.model)
-    others, gone = list(_others(folder, run)), []
-    if named:
-        gone = [(file, folder / other["sums"]["file"]) for file, other in others if file.name != run.path.name]
-    elif others:
+    if not named and any(_others(folder, run)):
         folder = results / f"{folder.name}-{run.result['model']['fingerprint'][:8]}"
     path = folder / run.path.name
     text = json.dumps(without_machine(run.result), indent=1, ensure_ascii=False, allow_nan=False)
@@ -156,16 +157,24 @@ def _copy(results: Path, run: Run, *, named: bool) -> Added:
         sums = (run.path.parent / run.result["sums"]["file"]).read_bytes()
         kept = folder / run.result["sums"]["file"]
         before = path.exists()
-        if not gone and before and path.read_bytes() == data and kept.is_file() and kept.read_bytes() == sums:
+        if before and path.read_bytes() == data and kept.is_file() and kept.read_bytes() == sums:
             return Added(path, "unchanged")
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(kept, [sums])
         write_whole(path, [data])
-        for file in itertools.chain.from_iterable(gone):
-            file.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
     return Added(path, "replaced" if before else "new")
+
+
+def _clear(folder: Path, run: Run) -> None:
+    """Removes results of other models from a run's folder."""
+    for file, other in list(_others(folder, run)):
+        try:
+            file.unlink()
+            (folder / other["sums"]["file"]).unlink(missing_ok=True)
+        except OSError as error:
+            raise BadInput(f"cannot remove {file}: {error.strerror or error}") from error
 
 
 def _others(folder: Path, run: Run) -> Iterator[tuple[Path, Result]]:

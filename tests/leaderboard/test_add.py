@@ -98,9 +98,10 @@ def test_another_model_of_the_same_name_gets_its_fingerprint(tmp_path: Path) -> 
     assert [name for name in taken(root) if name.endswith("riddle.json")] == ["m/riddle.json"]
 
 
-def test_a_model_of_the_laboratory_that_was_trained_anew_takes_its_place(tmp_path: Path) -> None:
+def test_a_model_of_the_laboratory_that_was_trained_anew_takes_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Or each seed would count twice, once a training."""
-
     root = tmp_path / "boards"
 
     def lab(*runs: Path) -> list[str]:
@@ -111,9 +112,15 @@ def test_a_model_of_the_laboratory_that_was_trained_anew_takes_its_place(tmp_pat
     assert lab(*first) == [
         f"lab/m-s0/{name}" for name in ("essay.json", "essay.sums.npz", "quiz.json", "quiz.sums.npz")
     ]
+    anew = run_of(tmp_path / "c", "m-s0", weights="d" * 64), run_of(tmp_path / "c", "m-s0", "essay", weights="d" * 64)
+    capsys.readouterr()
+    assert len(lab(*anew)) == 4
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["replaced", "replaced"]
     again = run_of(tmp_path / "b", "m-s0", weights="e" * 64, ones=10)
     assert lab(again) == ["lab/m-s0/quiz.json", "lab/m-s0/quiz.sums.npz"]  # no essay of what is gone
     assert read_result(root / "results/lab/m-s0/quiz.json")["model"] == read_result(again)["model"]
+    assert len(lab(*first, *anew)) == 4  # of two trainings at once, the last
+    assert read_result(root / "results/lab/m-s0/quiz.json")["model"] == read_result(anew[0])["model"]
 
 
 def test_the_language_model_of_a_model_lies_with_it(tmp_path: Path) -> None:
